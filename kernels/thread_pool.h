@@ -1,0 +1,36 @@
+// A fixed set of threads that share out index ranges.
+//
+// run(n, f) calls f(i) for every i in [0, n) once, on any thread, and returns when all are done. Work
+// items must not depend on which thread runs them: results are the same for every thread count
+// because each item computes whole outputs in a fixed order. f must not throw. Waiting threads spin
+// briefly, then sleep.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+namespace lapidary {
+
+class ThreadPool {
+ public:
+  // n_threads <= 0: as many as the machine has cores. The caller's thread is one of them.
+  explicit ThreadPool(int n_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int n_threads() const;
+
+  template <class F>
+  void run(int64_t n_items, F&& f) {
+    run_erased(n_items, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);
+  }
+
+ private:
+  using Task = void (*)(void*, int64_t);
+  void run_erased(int64_t n_items, Task task, void* context);
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lapidary

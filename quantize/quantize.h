@@ -1,0 +1,47 @@
+// quantize: a model source into a .lap with packed weights.
+//
+// Plain rounding: per 32 inputs (or scale block) the scale and multiplier that minimise the squared error,
+// found by a clip search; K rotated by the signed WHT of 64 where the code allows. Streams panel by panel.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "formats/events.h"
+#include "formats/lap.h"
+
+namespace lapidary {
+
+struct QuantizeOptions {
+  Code weights = Code::kW4;
+  std::vector<std::pair<std::string, Code>> keep;  // glob pattern on tensor names = code; first match wins
+  bool allow_requantize = false;
+  bool rotate = true;
+  int n_threads = 0;
+  std::string recipe = "{}";  // resolved options as JSON, recorded in the file
+};
+
+struct TensorReport {
+  std::string name;
+  Code code;
+  double bits = 0;            // per weight, scales and padding included
+  double relative_error = 0;  // ||W - W'||^2 / ||W||^2; 0 for kept tensors
+  uint64_t bytes = 0;
+};
+
+struct QuantizeReport {
+  double bits_per_weight = 0;
+  uint64_t bytes = 0, file_bytes = 0;
+  std::vector<TensorReport> tensors;
+  double seconds = 0;
+  std::string content_hash;
+};
+
+// Sizes only; writes nothing (relative_error stays 0).
+QuantizeReport plan(const ModelSource& source, const QuantizeOptions& options);
+QuantizeReport quantize(const ModelSource& source, const std::string& output,
+                        const QuantizeOptions& options, const Events& events);
+
+}  // namespace lapidary

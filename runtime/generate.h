@@ -1,0 +1,35 @@
+// Generation from a prompt: prefill in chunks, then token by token until a stop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/events.h"
+#include "runtime/engine.h"
+#include "runtime/sampling.h"
+
+namespace lapidary {
+
+struct GenerateOptions {
+  int64_t max_tokens = 256;
+  SamplingOptions sampling;
+  std::vector<int32_t> stop_ids;   // usually config.eos_ids
+  const Adapter* adapter = nullptr;
+  std::function<void(int32_t)> on_token;  // each new token, stop tokens included
+};
+
+struct GenerateResult {
+  std::vector<int32_t> tokens;  // the stop token included
+  std::string finish_reason;    // "stop", "length", "context"
+  double prompt_seconds = 0, decode_seconds = 0;
+};
+
+// Appends `prompt` to `sequence` (which may hold earlier turns) and generates. Throws kUsage when the
+// prompt does not fit the sequence.
+GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int32_t> prompt,
+                        const GenerateOptions& options, const Events& events = {});
+
+}  // namespace lapidary

@@ -1,0 +1,55 @@
+// A loaded model: the mapped file, its description, and typed views of its weights per layer.
+//
+// Immutable after load and shared by engines. Norms and scalars are small and copied to float32;
+// matrices are used where they lie. Loading checks that every tensor the description needs is there
+// with the right shape, and nothing else is.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/lap.h"
+#include "runtime/text/tokenizer.h"
+
+namespace lapidary {
+
+struct LayerWeights {
+  std::vector<float> input_norm, post_attention_norm;          // [d_model]
+  std::vector<float> pre_ff_norm, post_ff_norm;                // [d_model]
+  std::vector<float> q_norm, k_norm;                           // [head_dim], empty if none
+  MatrixView q, k, v, o;           // k, v empty (rows 0) when this layer does not own them
+  MatrixView gate, up, down;       // dense MLP
+  float scalar = 1.0f;
+  // Mixture of experts; empty if none.
+  MatrixView router;                                   // [n_experts, d_model]
+  std::vector<float> router_scale, per_expert_scale;   // [d_model], [n_experts]
+  std::vector<MatrixView> expert_gate_up, expert_down;  // per expert [2 d_expert, d_model], [d_model, d_expert]
+  std::vector<float> post_ff_norm_1, post_ff_norm_2, pre_ff_norm_2;
+  // Per-layer embeddings; empty if none.
+  MatrixView ple_gate, ple_projection;  // [ple_width, d_model], [d_model, ple_width]
+  std::vector<float> post_ple_norm;
+};
+
+class Model {
+ public:
+  static std::shared_ptr<const Model> load(const std::string& path);
+
+  const ModelConfig& config() const { return file_->metadata().config; }
+  const LapReader& file() const { return *file_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+
+  MatrixView embedding;        // [vocab, d_model]
+  MatrixView head;             // the same view when tied
+  std::vector<float> final_norm;
+  MatrixView ple_model_projection;        // [n_layers * ple_width, d_model]
+  std::vector<float> ple_projection_norm;  // [ple_width]
+  const LapTensor* ple_table = nullptr;   // read by pread
+  std::vector<LayerWeights> layers;
+
+ private:
+  std::unique_ptr<LapReader> file_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+}  // namespace lapidary

@@ -1,0 +1,47 @@
+// Choosing the next token from logits: penalties, temperature, top-k, top-p, min-p, seed.
+//
+// Order as in llama.cpp and transformers: penalties on logits, temperature, top-k, top-p, min-p, draw.
+// The random generator is ours and portable: the same seed gives the same tokens everywhere.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace lapidary {
+
+struct SamplingOptions {
+  bool greedy = false;       // argmax; the lowest id wins ties
+  float temperature = 1.0f;  // 0 means greedy
+  int top_k = 0;             // 0: off
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;  // divides positive, multiplies negative logits of seen tokens
+  float presence_penalty = 0.0f;    // subtracted once
+  float frequency_penalty = 0.0f;   // subtracted per occurrence
+  uint64_t seed = 0;
+};
+// Throws kUsage naming the field that is out of range.
+void validate(const SamplingOptions& options);
+// Defaults from a model's generation_config JSON (do_sample, temperature, top_k, top_p, ...).
+SamplingOptions sampling_from_generation_config(std::string_view json);
+
+class Sampler {
+ public:
+  Sampler(const SamplingOptions& options, int64_t vocab_size);
+  int32_t sample(std::span<const float> logits);  // does not record
+  void record(int32_t token);                     // counts for the penalties
+
+ private:
+  SamplingOptions options_;
+  uint64_t rng_[2];
+  std::vector<int32_t> counts_;
+  struct Candidate {
+    float logit;
+    int32_t id;
+  };
+  std::vector<Candidate> candidates_;
+};
+
+}  // namespace lapidary

@@ -1,0 +1,40 @@
+// From measurements to PASS, FAIL or INCONCLUSIVE.
+//
+// PASS: the worst bound of every interval is within its margin. FAIL: a loss exceeds its margin and its
+// interval excludes zero. Else INCONCLUSIVE, with the sample size that would decide. Fewer than 2,000
+// text tokens cannot PASS. Two identical models must measure exactly zero and then PASS at any size.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/verify/tasks.h"
+#include "runtime/verify/text_measure.h"
+
+namespace lapidary {
+
+enum class Verdict { kPass, kFail, kInconclusive };
+std::string_view verdict_name(Verdict verdict);  // "PASS", ...
+int verdict_exit_status(Verdict verdict);        // 0, 1, 2
+
+struct Margins {
+  double nats = 0.02, task = 0.02, pooled = 0.01;
+};
+
+struct VerifyResult {
+  Verdict verdict = Verdict::kInconclusive;
+  std::optional<TextComparison> text;
+  std::map<std::string, TaskComparison> tasks;  // "pooled" included
+  Margins margins;
+  bool identical = false;             // same weights, same options
+  std::vector<std::string> reasons;   // one sentence each
+};
+
+inline constexpr int64_t kMinTextTokens = 2000;
+
+// Fills verdict and reasons from the rest.
+void judge(VerifyResult& result);
+
+}  // namespace lapidary
