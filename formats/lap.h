@@ -91,6 +91,11 @@ class LapWriter {
   // Panels: code and meta bytes of matrix `expert`, panels [first_panel, ...), go to their places.
   void write_panels(size_t index, int64_t expert, int64_t first_panel,
                     std::span<const uint8_t> codes, std::span<const uint8_t> meta);
+  // The file's content hash. REQUIRES: every byte of every tensor was given.
+  std::string content_hash() const;
+  // Replaces metadata.provenance: the source's hash is known only after all of it was read, and its
+  // place in the file lies before. REQUIRES: the same length as the text given to the constructor.
+  void replace_provenance(const std::string& provenance);
   // Writes index and header, checks that every byte of every tensor came, syncs and renames.
   // Returns the file's content hash.
   std::string commit();
