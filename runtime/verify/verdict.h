@@ -1,13 +1,15 @@
 // From measurements to PASS, FAIL or INCONCLUSIVE.
 //
-// PASS: the worst bound of every interval is within its margin. FAIL: a loss exceeds its margin and its
-// interval excludes zero. Else INCONCLUSIVE, with the sample size that would decide. Fewer than 2,000
-// text tokens cannot PASS. Two identical models must measure exactly zero and then PASS at any size.
+// PASS: the worst bound of every interval is within its margin. FAIL: a loss exceeds its margin and
+// its interval excludes zero. Else INCONCLUSIVE, with the sample size that would decide. Fewer than
+// 2,000 text tokens cannot PASS. Two identical models must measure exactly zero and then PASS at
+// any size.
 #pragma once
 
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/verify/tasks.h"
@@ -28,13 +30,20 @@ struct VerifyResult {
   std::optional<TextComparison> text;
   std::map<std::string, TaskComparison> tasks;  // "pooled" included
   Margins margins;
-  bool identical = false;             // same weights, same options
-  std::vector<std::string> reasons;   // one sentence each
+  bool identical = false;            // same weights, same options
+  std::vector<std::string> reasons;  // one sentence each
 };
 
 inline constexpr int64_t kMinTextTokens = 2000;
+inline constexpr const char* kPooledName = "pooled";
 
-// Fills verdict and reasons from the rest.
+// The verdict on one measure alone, as judge() uses it; for reports. `name` is the key in tasks.
+Verdict judge_text(const VerifyResult& result);  // REQUIRES: result.text
+Verdict judge_task(const VerifyResult& result, const std::string& name);
+double task_margin(const VerifyResult& result, const std::string& name);
+
+// Fills verdict and reasons from the rest; decisive reasons stand first. Throws kUsage when nothing
+// was measured and kInternal when identical models did not measure exactly zero.
 void judge(VerifyResult& result);
 
 }  // namespace lapidary
