@@ -1,10 +1,10 @@
 // A Hugging Face model folder as a ModelSource: config, tokenizer, safetensors, canonical names.
 //
-// Supported: Gemma 4 (both config dialects; composite layout: the text model is taken, towers are named
-// in skipped()), Gemma 3 text, Llama 3.x, Qwen3 dense. Each family is one file that turns config.json
-// into a ModelConfig and lists the tensors it expects. A config key that would change the arithmetic and
-// is unknown is an Error; keys without influence stand on a reviewed list. All tensors are checked
-// (missing, extra, shape, dtype, duplicates) before the first byte is written.
+// Supported: Gemma 4 (both config dialects; composite layout: the text model is taken, towers are
+// named in skipped()), Gemma 3 text, Llama 3.x, Qwen3 dense. Each family is one file that turns
+// config.json into a ModelConfig and lists the tensors it expects. A config key that would change
+// the arithmetic and is unknown is an Error; keys without influence stand on a reviewed list. All
+// tensors are checked (missing, extra, shape, dtype, duplicates) before the first byte is written.
 #pragma once
 
 #include <memory>

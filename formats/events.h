@@ -19,7 +19,7 @@ struct Progress {
   uint64_t done = 0;        // in units of `what`
   uint64_t total = 0;       // 0: unknown
   uint64_t bytes_done = 0;  // 0: bytes mean nothing here
-  std::string detail;       // the tensor at hand, the present loss, ...
+  std::string detail = {};  // the tensor at hand, the present loss, ...
 };
 
 struct Events {

@@ -1,0 +1,112 @@
+// HfSource: the description checked at open, the weights read on demand with pread.
+#include "convert/hf_source.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "convert/companions.h"
+#include "convert/tensor_map.h"
+#include "formats/error.h"
+#include "formats/float_codes.h"
+#include "formats/provenance.h"
+#include "formats/safetensors.h"
+
+namespace lapidary {
+namespace {
+
+constexpr uint64_t kLargestConfig = uint64_t{8} << 20;
+constexpr size_t kCompareBytes = size_t{4} << 20;
+
+class HfFolder final : public HfSource {
+ public:
+  HfFolder(const std::string& folder, const std::string& config_file)
+      : folder_(folder), weights_(SafetensorsSet::open_folder(folder)) {
+    HfConfig read =
+        read_hf_config(read_text(folder + "/" + config_file, kLargestConfig), config_file);
+    metadata_.config = std::move(read.config);
+    read_companions(folder, &metadata_);
+    validate(metadata_.config);
+    mapped_ = map_tensors(weights_.entries(), read.family->expected_tensors(metadata_.config),
+                          metadata_.config.tied_head);
+    check_duplicated_head();
+
+    Provenance provenance;
+    provenance.source_kind = "huggingface";
+    provenance.source_name = base_name();
+    provenance.skipped = mapped_.skipped;
+    metadata_.provenance = to_json(provenance);
+    metadata_.recipe = "{}";
+  }
+
+  const ModelMetadata& metadata() const override { return metadata_; }
+  const std::vector<SourceTensor>& tensors() const override { return mapped_.tensors; }
+  const std::vector<std::string>& skipped() const override { return mapped_.skipped; }
+  std::string content_hash() const override { return {}; }
+  std::string describe() const override { return folder_; }
+
+  void read_raw(size_t index, int64_t first, int64_t count, std::span<uint8_t> out) const override {
+    const SourceTensor& t = mapped_.tensors[index];
+    const int64_t row_bytes = t.k() * traits(t.code).bits / 8;
+    LAPIDARY_CHECK(out.size() == static_cast<size_t>(count * row_bytes));
+    weights_.read(entry(index), static_cast<uint64_t>(first * row_bytes), out);
+    if (has_nonfinite(t.code, out))
+      fail(ErrorCode::kBadData, "{}: tensor {} holds NaN or infinity in rows {} to {}", folder_,
+           t.name, first, first + count - 1);
+  }
+
+  void read_rows(size_t index, int64_t first, int64_t count, std::span<float> out) const override {
+    const SourceTensor& t = mapped_.tensors[index];
+    std::vector<uint8_t> raw(out.size() * static_cast<size_t>(traits(t.code).bits) / 8);
+    read_raw(index, first, count, raw);
+    decode_floats(t.code, raw, out);
+  }
+
+ private:
+  const SafetensorsEntry& entry(size_t index) const {
+    return weights_.entries()[mapped_.entries[index]];
+  }
+
+  // The folder's own name, also for "models/x/" and ".".
+  std::string base_name() const {
+    const auto path = std::filesystem::absolute(folder_).lexically_normal();
+    return (path.has_filename() ? path : path.parent_path()).filename().string();
+  }
+
+  // transformers ignores a stored head when it is tied, so a different one shows a broken file.
+  void check_duplicated_head() const {
+    if (mapped_.duplicated_head < 0) return;
+    const SafetensorsEntry& head = weights_.entries()[mapped_.duplicated_head];
+    const auto at = std::find_if(mapped_.tensors.begin(), mapped_.tensors.end(), [](const auto& t) {
+      return t.name == "model.embed_tokens.weight";
+    });
+    const SafetensorsEntry& embedding = entry(at - mapped_.tensors.begin());
+    bool same = head.shape == embedding.shape && head.dtype == embedding.dtype;
+    std::vector<uint8_t> a(kCompareBytes), b(kCompareBytes);
+    for (uint64_t first = 0; same && first < head.bytes; first += kCompareBytes) {
+      const size_t n = std::min<uint64_t>(kCompareBytes, head.bytes - first);
+      weights_.read(head, first, std::span(a).first(n));
+      weights_.read(embedding, first, std::span(b).first(n));
+      same = std::equal(a.begin(), a.begin() + n, b.begin());
+    }
+    if (!same)
+      fail(ErrorCode::kBadData,
+           "lm_head.weight differs from the embedding although config.json ties them; set "
+           "tie_word_embeddings to false if the head is meant");
+  }
+
+  std::string folder_;
+  SafetensorsSet weights_;
+  ModelMetadata metadata_;
+  MappedTensors mapped_;
+};
+
+}  // namespace
+
+std::unique_ptr<HfSource> HfSource::open(const std::string& folder,
+                                         const std::string& config_file) {
+  return with_context(folder, [&]() -> std::unique_ptr<HfSource> {
+    return std::make_unique<HfFolder>(folder, config_file);
+  });
+}
+
+}  // namespace lapidary

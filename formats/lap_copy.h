@@ -1,0 +1,30 @@
+// A float model source written as a .lap, bit by bit as it is: what `convert` and `merge` end with.
+//
+// Streams in file order through one buffer of a few megabytes. It changes no value; the quantizer
+// has its own loop.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "formats/events.h"
+#include "formats/lap.h"
+
+namespace lapidary {
+
+inline constexpr std::string_view kPleTensor = "model.embed_tokens_per_layer.weight";
+
+// The entry of a float tensor in a .lap: per-layer embeddings as a row table, all else plain.
+LapTensor plain_lap_tensor(const SourceTensor& tensor, const ModelConfig& config);
+
+struct LapCopyResult {
+  uint64_t file_bytes = 0;
+  std::string content_hash;
+};
+// `metadata.provenance` must be what to_json(Provenance) writes. With `is_source`, its empty
+// source_hash becomes the hash of what was written. REQUIRES: all tensors of `source` are floats.
+LapCopyResult copy_to_lap(const ModelSource& source, const std::string& output,
+                          const ModelMetadata& metadata, std::span<const uint8_t> tokenizer_tables,
+                          bool is_source, const Events& events);
+
+}  // namespace lapidary
