@@ -79,14 +79,6 @@ double student_quantile(int64_t degrees) {
          (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * v * v * v);
 }
 
-// Linear interpolation between order statistics.
-double quantile(const std::vector<double>& sorted, double share) {
-  const double at = share * static_cast<double>(sorted.size() - 1);
-  const size_t below = static_cast<size_t>(at);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (at - static_cast<double>(below)) * (sorted[above] - sorted[below]);
-}
-
 }  // namespace
 
 Interval wilson_interval(int64_t successes, int64_t n) {
@@ -162,6 +154,13 @@ int64_t items_needed_to_exclude_zero(int64_t b, int64_t c, int64_t n) {
     const Interval interval = tango(c * rate * m, b * rate * m, m);
     return interval.first > 0 || interval.second < 0;
   });
+}
+
+double quantile(std::span<const double> sorted, double share) {
+  const double at = share * static_cast<double>(sorted.size() - 1);
+  const size_t below = static_cast<size_t>(at);
+  const size_t above = std::min(below + 1, sorted.size() - 1);
+  return sorted[below] + (at - static_cast<double>(below)) * (sorted[above] - sorted[below]);
 }
 
 }  // namespace lapidary

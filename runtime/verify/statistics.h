@@ -26,4 +26,7 @@ int64_t items_needed(int64_t b, int64_t c, int64_t n, double margin);
 // Items needed so that tango_interval would exclude zero at the present rates; 0 if no size would.
 int64_t items_needed_to_exclude_zero(int64_t b, int64_t c, int64_t n);
 
+// Linear interpolation between order statistics. REQUIRES: not empty, sorted, share in [0, 1].
+double quantile(std::span<const double> sorted, double share);
+
 }  // namespace lapidary

@@ -1,8 +1,10 @@
 // Tasks: JSONL items answered greedily under the chat template, or choices scored by likelihood.
 //
-// Two forms of item (docs/verify.md): {"task","system"?,"user","answer"}: greedy, at most answer tokens
-// + 8, special tokens kept, stop token dropped, trimmed, compared exactly; {"task","context","choices",
-// "gold"}: the choice with the largest sum of log-probabilities, appended without delimiter.
+// Two forms of item (docs/verify.md): {"task","system"?,"user","answer"}: greedy, at most answer
+// tokens
+// + 8, special tokens kept, stop token dropped, trimmed, compared exactly;
+// {"task","context","choices", "gold"}: the choice with the largest sum of log-probabilities,
+// appended without delimiter.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +17,8 @@
 #include "runtime/verify/scorer.h"
 
 namespace lapidary {
+
+inline constexpr const char* kPooledName = "pooled";  // no task may be called so
 
 struct TaskItem {
   std::string task;
@@ -43,10 +47,10 @@ std::map<std::string, TaskResult> summarize(const std::vector<TaskItem>& items,
 struct TaskComparison {
   int64_t items = 0;
   double base = 0, candidate = 0, difference = 0;
-  double interval[2] = {0, 0};            // Tango, 95 %, of candidate - base
+  double interval[2] = {0, 0};                // Tango, 95 %, of candidate - base
   int64_t base_only = 0, candidate_only = 0;  // discordant pairs
 };
-// One entry per task, and "pooled" over all items.
+// One entry per task, and kPooledName over all items.
 std::map<std::string, TaskComparison> compare_tasks(const std::vector<TaskItem>& items,
                                                     const std::vector<uint8_t>& base,
                                                     const std::vector<uint8_t>& candidate);

@@ -1,9 +1,11 @@
 // The text measure: negative log-likelihood over windows of a text, and its paired comparison.
 //
-// Tokenize without special tokens (keep the first `limit_tokens`), cut into windows of context - 1, put
-// BOS before each, predict every token after BOS; the last window may be short. Paired: the same
-// windows through both models in lockstep, chunk by chunk, so that full-vocabulary KLD needs no
-// storage. A cluster is one window (a stand-in for a document), for the bootstrap.
+// Tokenize without special tokens (keep the first `limit_tokens`), cut into windows of context - 1,
+// put BOS before each, predict every token after BOS; the last window may be short. Paired: the
+// same windows through both models in lockstep, chunk by chunk, so that full-vocabulary KLD needs
+// no storage. For the bootstrap a cluster is one window (a stand-in for a document); a text of
+// fewer than 20 windows is cut into blocks of at most 256 tokens instead, at least 20 where there
+// are 20 tokens.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +41,8 @@ struct TextComparison {
 
 TextResult measure_text(Scorer& model, std::string_view text, const TextOptions& options,
                         const Events& events);
-// Throws kBadData when the two tokenizers or vocabularies differ.
+// Throws kBadData when the two tokenizers or vocabularies differ, or the text has fewer than 2
+// tokens.
 TextComparison compare_text(Scorer& base, Scorer& candidate, std::string_view text,
                             const TextOptions& options, const Events& events);
 

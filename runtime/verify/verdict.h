@@ -35,7 +35,6 @@ struct VerifyResult {
 };
 
 inline constexpr int64_t kMinTextTokens = 2000;
-inline constexpr const char* kPooledName = "pooled";
 
 // The verdict on one measure alone, as judge() uses it; for reports. `name` is the key in tasks.
 Verdict judge_text(const VerifyResult& result);  // REQUIRES: result.text
