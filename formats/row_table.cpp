@@ -1,0 +1,152 @@
+// Row tables: one record per row and layer, each a few bit strings that can be read alone.
+//
+// Made for per-layer embeddings, which are fetched a record at a time from disk and never
+// multiplied as a matrix; so there is no padding and no panel.
+#include <algorithm>
+#include <cstdlib>
+
+#include "formats/dtype.h"
+#include "formats/error.h"
+#include "formats/packed_matrix.h"
+
+namespace lapidary {
+namespace {
+
+constexpr int64_t kMaxTableElements = int64_t{1} << 48;
+
+// Values of a fixed number of bits (at most 8), laid from bit 0 of the first byte on.
+class BitWriter {
+ public:
+  explicit BitWriter(uint8_t* out) : out_(out) {}
+  void put(uint32_t value, int bits) {
+    held_ |= value << n_held_;
+    for (n_held_ += bits; n_held_ >= 8; n_held_ -= 8, held_ >>= 8)
+      *out_++ = static_cast<uint8_t>(held_);
+  }
+  void pad_to_byte() {
+    if (n_held_ > 0) *out_++ = static_cast<uint8_t>(held_);
+    held_ = 0;
+    n_held_ = 0;
+  }
+
+ private:
+  uint8_t* out_;
+  uint32_t held_ = 0;
+  int n_held_ = 0;
+};
+
+class BitReader {
+ public:
+  explicit BitReader(const uint8_t* in) : in_(in) {}
+  uint32_t get(int bits) {
+    if (n_held_ < bits) {
+      held_ |= uint32_t{*in_++} << n_held_;
+      n_held_ += 8;
+    }
+    const uint32_t value = held_ & ((1u << bits) - 1);
+    held_ >>= bits;
+    n_held_ -= bits;
+    return value;
+  }
+
+ private:
+  const uint8_t* in_;
+  uint32_t held_ = 0;
+  int n_held_ = 0;
+};
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+bool stores_multipliers(const RowTableGeometry& g) {
+  return g.n_groups > 1 && traits(g.code).multiplier_bits > 0;
+}
+
+float float_at(Code code, const uint8_t* at) {
+  const uint32_t low = static_cast<uint32_t>(at[0] | (at[1] << 8));
+  if (code == Code::kF16) return f16_to_float(static_cast<uint16_t>(low));
+  if (code == Code::kBF16) return bf16_to_float(static_cast<uint16_t>(low));
+  return std::bit_cast<float>(low | (uint32_t{at[2]} << 16) | (uint32_t{at[3]} << 24));
+}
+
+}  // namespace
+
+RowTableGeometry row_table_geometry(Code code, int64_t n_rows, int64_t n_layers, int64_t width) {
+  LAPIDARY_CHECK(n_rows > 0 && n_layers > 0 && width > 0);
+  LAPIDARY_CHECK(n_layers < kMaxTableElements / width &&
+                 n_rows < kMaxTableElements / (width * n_layers));
+  const CodeTraits& t = traits(code);
+  RowTableGeometry g{};
+  g.code = code;
+  g.n_rows = n_rows;
+  g.n_layers = n_layers;
+  g.width = width;
+  g.record_bytes = ceil_div(width * t.bits, 8);
+  if (!t.is_float) {
+    g.n_groups = ceil_div(width, kGroupK);
+    g.n_scales = ceil_div(width, t.scale_k);
+    g.record_bytes += 2 * g.n_scales;
+    if (stores_multipliers(g)) g.record_bytes += ceil_div(g.n_groups * t.multiplier_bits, 8);
+  }
+  g.row_bytes = n_layers * g.record_bytes;
+  g.bytes = n_rows * g.row_bytes;
+  return g;
+}
+
+void pack_record(const RowTableGeometry& g, const RecordIntegers& in, std::span<uint8_t> out) {
+  const CodeTraits& t = traits(g.code);
+  LAPIDARY_CHECK(!t.is_float && static_cast<int64_t>(out.size()) == g.record_bytes);
+  LAPIDARY_CHECK(static_cast<int64_t>(in.indices.size()) == g.width);
+  LAPIDARY_CHECK(static_cast<int64_t>(in.scales.size()) == g.n_scales);
+  BitWriter bits(out.data());
+  for (const uint16_t scale : in.scales) {
+    bits.put(scale & 0xff, 8);
+    bits.put(scale >> 8, 8);
+  }
+  if (stores_multipliers(g)) {
+    LAPIDARY_CHECK(static_cast<int64_t>(in.multipliers.size()) == g.n_groups);
+    const int magnitude_bits = t.multiplier_bits - 1;
+    for (const int multiplier : in.multipliers) {
+      const int magnitude = std::abs(multiplier);
+      LAPIDARY_CHECK(magnitude <= t.max_multiplier);
+      const int sign = multiplier < 0 ? 1 : 0;
+      bits.put(static_cast<uint32_t>(magnitude | (sign << magnitude_bits)), t.multiplier_bits);
+    }
+    bits.pad_to_byte();
+  }
+  for (const uint8_t index : in.indices) bits.put(index, t.bits);
+  bits.pad_to_byte();
+}
+
+void unpack_record(const RowTableGeometry& g, ScaleType scale_type, std::span<const uint8_t> record,
+                   std::span<float> out) {
+  const CodeTraits& t = traits(g.code);
+  LAPIDARY_CHECK(static_cast<int64_t>(record.size()) == g.record_bytes);
+  LAPIDARY_CHECK(static_cast<int64_t>(out.size()) == g.width);
+  if (t.is_float) {
+    for (size_t i = 0; i < out.size(); ++i)
+      out[i] = float_at(g.code, record.data() + i * static_cast<size_t>(t.bits / 8));
+    return;
+  }
+  const uint8_t* scales = record.data();
+  BitReader multipliers(scales + 2 * g.n_scales);
+  const int64_t multiplier_bytes =
+      stores_multipliers(g) ? ceil_div(g.n_groups * t.multiplier_bits, 8) : 0;
+  BitReader indices(scales + 2 * g.n_scales + multiplier_bytes);
+  const std::span<const int8_t> table = levels(g.code);
+  const int magnitude_mask = (1 << std::max(t.multiplier_bits - 1, 0)) - 1;
+  int multiplier = 1;
+  for (int64_t i = 0; i < g.width; ++i) {
+    if (multiplier_bytes > 0 && i % kGroupK == 0) {
+      const int stored = static_cast<int>(multipliers.get(t.multiplier_bits));
+      const int magnitude = std::min(stored & magnitude_mask, t.max_multiplier);
+      multiplier = stored > magnitude_mask ? -magnitude : magnitude;
+    }
+    const uint8_t* scale = scales + 2 * (i / t.scale_k);
+    const int level = table[indices.get(t.bits)];
+    out[static_cast<size_t>(i)] =
+        static_cast<float>(level * multiplier) *
+        scale_to_float(scale_type, static_cast<uint16_t>(scale[0] | (scale[1] << 8)));
+  }
+}
+
+}  // namespace lapidary
