@@ -1,10 +1,11 @@
 // The kernel table: one function per operation, one table per instruction set.
 //
-// kernels/reference.cpp defines what is correct; every other file must give the same integers and, for
-// floats, agree within a bound its test derives. All functions are noexcept, allocate nothing and
-// check nothing beyond LAPIDARY_CHECK: callers have validated shapes. Each output element is computed
-// in an order that depends only on the shapes of one row, never on how many tokens or rows a call has:
-// that is what makes logits bit-identical for any chunking, batch and thread count on one table.
+// kernels/reference.cpp defines what is correct; every other file must give the same integers and,
+// for floats, agree within a bound its test derives. All functions are noexcept, allocate nothing
+// and check nothing beyond LAPIDARY_CHECK: callers have validated shapes. Each output element is
+// computed in an order that depends only on the shapes of one row, never on how many tokens or rows
+// a call has: that is what makes logits bit-identical for any chunking, batch and thread count on
+// one table.
 //
 // Activations are float32 row-major [n_tokens, k]. Strides are in elements.
 #pragma once
@@ -23,8 +24,8 @@ enum class Isa : uint8_t { kReference = 0, kAvx2 = 1, kAvx2Vnni = 2, kAvx512 = 3
 
 inline constexpr int kActivationBlockK = 512;  // inputs under one int8 activation scale
 
-// Int8 activations of a few tokens: q [n_tokens, padded_k], scales [n_tokens, ceil(padded_k / 512)];
-// padded_k is a multiple of 64, padding is zero.
+// Int8 activations of a few tokens: q [n_tokens, padded_k] within -127..127, scales [n_tokens,
+// ceil(padded_k / 512)]; padded_k is a multiple of 64, padding is zero.
 struct Int8Activations {
   const int8_t* q;
   const float* scales;
@@ -33,14 +34,14 @@ struct Int8Activations {
 
 // One attention problem: all heads of one query token of one layer.
 struct AttentionQuery {
-  const float* q;        // [n_heads, head_dim], already normed, rotated (RoPE) and scaled
-  float* out;            // [n_heads, head_dim]
-  const void* keys;      // slot 0 of the layer's cache: [capacity, n_kv_heads, head_dim]
-  const void* values;    // same shape; float32 or bf16 by `cache_is_bf16`
-  float* scores;         // scratch, at least n_keys floats per head in work: [n_keys]
-  int64_t first_key;     // absolute position of the oldest visible key
-  int64_t n_keys;        // visible keys: positions first_key .. first_key + n_keys - 1
-  int64_t capacity;      // slots in the ring; position p lies in slot p % capacity
+  const float* q;      // [n_heads, head_dim], already normed, rotated (RoPE) and scaled
+  float* out;          // [n_heads, head_dim]
+  const void* keys;    // slot 0 of the layer's cache: [capacity, n_kv_heads, head_dim]
+  const void* values;  // same shape; float32 or bf16 by `cache_is_bf16`
+  float* scores;       // scratch, at least n_keys floats per head in work: [n_keys]
+  int64_t first_key;   // absolute position of the oldest visible key
+  int64_t n_keys;      // visible keys: positions first_key .. first_key + n_keys - 1
+  int64_t capacity;    // slots in the ring; position p lies in slot p % capacity
   int n_heads, n_kv_heads, head_dim;
   bool cache_is_bf16;
 };
@@ -58,11 +59,12 @@ struct KernelTable {
   // y[t, r] = sum_k W[r, k] x[t, k] for rows of panels [first_panel, first_panel + n_panels), float
   // codes: "panels" are 16 rows, the last may be short. y has stride `ldy` per token and is indexed
   // by absolute row. Only logical rows are written.
-  // Float activations [n_tokens, ldx], ldx >= padded_k with zeros beyond k (packed) or >= k (float).
+  // Float activations [n_tokens, ldx], ldx >= padded_k with zeros beyond k (packed) or >= k
+  // (float).
   void (*matmul_float)(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
                        int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;
-  // Int8 activations; packed codes only. Integers are exact per scale block (512 for two-level codes,
-  // 128 or 32 otherwise); blocks are added in float32 in ascending k.
+  // Int8 activations; packed codes only. Integers are exact per scale block (512 for two-level
+  // codes, 128 or 32 otherwise); blocks are added in float32 in ascending k.
   void (*matmul_int8)(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                       const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
 
@@ -72,7 +74,8 @@ struct KernelTable {
   // out = x * rsqrt(mean(x^2) + eps) * (w + offset); w null: weightless. In place allowed.
   void (*rms_norm)(const float* x, const float* w, float offset, float eps, int64_t n_tokens,
                    int64_t width, float* out) noexcept;
-  // Half-split rotary embedding in place, x [n_heads, head_dim] of one token; cos, sin [head_dim/2].
+  // Half-split rotary embedding in place, x [n_heads, head_dim] of one token; cos, sin
+  // [head_dim/2].
   void (*rope)(float* x, const float* cos, const float* sin, int n_heads, int head_dim) noexcept;
   // out = activation(gate) * up.
   void (*gelu_mul)(const float* gate, const float* up, int64_t n, float* out) noexcept;
@@ -88,6 +91,8 @@ struct KernelTable {
 // The best table this machine runs, capped by `cap` (or the environment's LAPIDARY_ISA: reference,
 // avx2, avx2vnni, avx512, amx). Throws kUsage for an unknown name.
 const KernelTable& kernels();
+// The best table this machine runs among those up to the named one.
+const KernelTable& kernels_up_to(std::string_view cap);
 // All tables this machine can run, the reference first: for tests.
 std::vector<const KernelTable*> available_kernels();
 

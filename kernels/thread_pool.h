@@ -1,7 +1,7 @@
 // A fixed set of threads that share out index ranges.
 //
-// run(n, f) calls f(i) for every i in [0, n) once, on any thread, and returns when all are done. Work
-// items must not depend on which thread runs them: results are the same for every thread count
+// run(n, f) calls f(i) for every i in [0, n) once, on any thread, and returns when all are done.
+// Work items must not depend on which thread runs them: results are the same for every thread count
 // because each item computes whole outputs in a fixed order. f must not throw. Waiting threads spin
 // briefly, then sleep.
 #pragma once
@@ -23,7 +23,8 @@ class ThreadPool {
 
   template <class F>
   void run(int64_t n_items, F&& f) {
-    run_erased(n_items, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);
+    run_erased(
+        n_items, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);
   }
 
  private:

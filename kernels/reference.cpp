@@ -1,0 +1,25 @@
+// The reference table: portable, scalar, and by definition correct.
+#include "kernels/reference.h"
+
+#include "kernels/tables.h"
+
+namespace lapidary {
+
+const KernelTable kReferenceKernels{
+    .isa = Isa::kReference,
+    .name = "reference",
+    .rotate = reference::rotate,
+    .quantize = reference::quantize,
+    .matmul_float = reference::matmul_float,
+    .matmul_int8 = reference::matmul_int8,
+    .dequantize_rows = reference::dequantize_rows,
+    .rms_norm = reference::rms_norm,
+    .rope = reference::rope,
+    .gelu_mul = reference::gelu_mul,
+    .silu_mul = reference::silu_mul,
+    .attention = reference::attention,
+    .softcap = reference::softcap,
+    .float_to_bf16 = reference::float_to_bf16,
+};
+
+}  // namespace lapidary

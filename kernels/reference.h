@@ -1,0 +1,35 @@
+// The scalar functions behind the reference table, by file. Contracts: kernels/kernels.h.
+//
+// Sums of floats are accumulated in double and rounded once: the reference is meant to be right,
+// not fast, and the distance of every vector file to it is that file's own error.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace lapidary::reference {
+
+// reference_activations.cpp
+void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
+void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
+              float* scales) noexcept;
+
+// reference_matmul.cpp
+void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
+                  int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;
+void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
+                 const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
+void dequantize_rows(const MatrixView& w, int64_t first, int64_t count, float* out) noexcept;
+
+// reference_elementwise.cpp
+void rms_norm(const float* x, const float* w, float offset, float eps, int64_t n_tokens,
+              int64_t width, float* out) noexcept;
+void rope(float* x, const float* cos, const float* sin, int n_heads, int head_dim) noexcept;
+void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
+void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
+void softcap(float* x, int64_t n, float cap) noexcept;
+void float_to_bf16(const float* x, int64_t n, uint16_t* out) noexcept;
+
+// reference_attention.cpp
+void attention(const AttentionQuery& a, int first_head, int n_heads_here) noexcept;
+
+}  // namespace lapidary::reference

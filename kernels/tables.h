@@ -1,0 +1,13 @@
+// The kernel tables that this build contains, one per instruction set. dispatch.cpp chooses.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace lapidary {
+
+extern const KernelTable kReferenceKernels;  // reference.cpp
+#if defined(LAPIDARY_X86)
+extern const KernelTable kAvx2Kernels;  // avx2.cpp
+#endif
+
+}  // namespace lapidary
