@@ -178,16 +178,11 @@ TEST(HfConfig, RefusesTextThatIsNoJsonObject) {
 TEST(HfConfig, ExpectedTensorsOfTheTrueShapesCountThePublishedParameters) {
   // Text parameters that E2B uses, as published (gemma4-spec 3.8).
   Json e2b = config_json("nano-e");
-  const Json true_sizes = {{"hidden_size", 1536},
-                           {"intermediate_size", 6144},
-                           {"num_hidden_layers", 35},
-                           {"num_attention_heads", 8},
-                           {"num_kv_shared_layers", 20},
-                           {"head_dim", 256},
-                           {"global_head_dim", 512},
-                           {"hidden_size_per_layer_input", 256},
-                           {"vocab_size", 262144},
-                           {"vocab_size_per_layer_input", 262144}};
+  const Json true_sizes = {{"hidden_size", 1536},        {"intermediate_size", 6144},
+                           {"num_hidden_layers", 35},    {"num_attention_heads", 8},
+                           {"num_kv_shared_layers", 20}, {"head_dim", 256},
+                           {"global_head_dim", 512},     {"hidden_size_per_layer_input", 256},
+                           {"vocab_size", 262144},       {"vocab_size_per_layer_input", 262144}};
   e2b.update(true_sizes);
   e2b.erase("per_layer_config");
   e2b["layer_types"] = Json::array();
