@@ -1,0 +1,110 @@
+// History as JSON messages in, tokens out; see the header for the reuse of the cache.
+#include "runtime/chat_session.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "formats/error.h"
+
+namespace lapidary {
+namespace {
+
+bool contains(const std::vector<int32_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+std::string piece_or_empty(const Tokenizer& tokenizer, int32_t id) {
+  return id < 0 ? std::string() : std::string(tokenizer.piece(id));
+}
+
+const std::string& template_of(const Engine& engine) {
+  const std::string& source = engine.model().file().metadata().chat_template;
+  if (source.empty())
+    fail(ErrorCode::kUsage, "this model has no chat template; use --raw to give it plain text");
+  return source;
+}
+
+}  // namespace
+
+std::string generate_text(Engine& engine, Sequence& sequence, std::span<const int32_t> prompt,
+                          GenerateOptions options, const Events& events, GenerateResult& result,
+                          const std::function<void(std::string_view)>& on_text) {
+  StreamDecoder decoder(engine.model().tokenizer(), /*skip_special=*/false);
+  std::string text;
+  const auto emit = [&](const std::string& piece) {
+    if (piece.empty()) return;
+    text += piece;
+    if (on_text) on_text(piece);
+  };
+  const std::vector<int32_t> stops = options.stop_ids;
+  options.on_token = [&](int32_t id) {
+    if (!contains(stops, id)) emit(decoder.push(id));
+  };
+  result = generate(engine, sequence, prompt, options, events);
+  emit(decoder.finish());
+  return text;
+}
+
+struct ChatSession::State {
+  Engine& engine;
+  ChatOptions options;
+  ChatTemplate chat_template;
+  std::unique_ptr<Sequence> sequence;
+  std::vector<int32_t> cached;  // tokens that the sequence holds
+  nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+
+  std::vector<int32_t> render() const {
+    const Tokenizer& tokenizer = engine.model().tokenizer();
+    const ModelConfig& config = engine.model().config();
+    ChatRequest request;
+    request.messages_json = messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    request.tools_json = options.tools_json;
+    const int32_t eos = config.eos_ids.empty() ? -1 : config.eos_ids.front();
+    return tokenizer.encode(chat_template.render(request, piece_or_empty(tokenizer, config.bos_id),
+                                                 piece_or_empty(tokenizer, eos)));
+  }
+
+  // Rolls the cache back to the longest usable prefix of `prompt`; at least one token is left over,
+  // because its logits are needed.
+  int64_t reuse(const std::vector<int32_t>& prompt) {
+    const size_t limit = std::min(cached.size(), prompt.empty() ? 0 : prompt.size() - 1);
+    const auto end = cached.begin() + static_cast<int64_t>(limit);
+    int64_t common = std::mismatch(cached.begin(), end, prompt.begin()).first - cached.begin();
+    try {
+      sequence->truncate(common);
+    } catch (const Error&) {  // further back than a sliding ring can go
+      sequence->truncate(common = 0);
+    }
+    return common;
+  }
+};
+
+ChatSession::ChatSession(Engine& engine, const ChatOptions& options)
+    : state_(new State{engine, options, ChatTemplate(template_of(engine)),
+                       engine.new_sequence(options.context, options.kv), {}}) {
+  if (!options.system.empty())
+    state_->messages.push_back({{"role", "system"}, {"content", options.system}});
+}
+
+ChatSession::~ChatSession() = default;
+
+ChatReply ChatSession::say(std::string_view user,
+                           const std::function<void(std::string_view)>& on_text,
+                           const Events& events) {
+  State& s = *state_;
+  s.messages.push_back({{"role", "user"}, {"content", user}});
+  ChatReply reply;
+  reply.prompt = s.render();
+  reply.reused = s.reuse(reply.prompt);
+  const auto rest = std::span(reply.prompt).subspan(static_cast<size_t>(reply.reused));
+  reply.text = generate_text(s.engine, *s.sequence, rest, s.options.generate, events, reply.result,
+                             on_text);
+  // The last generated token was never fed, so the sequence decides how much of it all is cached.
+  s.cached = reply.prompt;
+  s.cached.insert(s.cached.end(), reply.result.tokens.begin(), reply.result.tokens.end());
+  s.cached.resize(std::min<size_t>(s.cached.size(), static_cast<size_t>(s.sequence->length())));
+  s.messages.push_back({{"role", "assistant"}, {"content", reply.text}});
+  return reply;
+}
+
+}  // namespace lapidary

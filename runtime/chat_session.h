@@ -1,0 +1,56 @@
+// A conversation with a model: history, template, and a cache that is reused from turn to turn.
+//
+// Each turn the whole conversation is rendered and tokenized again; the longest common prefix with what
+// the cache holds is kept, the rest is computed. That is exact whatever the template rewrites, and
+// costs only the new tokens in the usual case.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/engine.h"
+#include "runtime/generate.h"
+#include "runtime/text/chat_template.h"
+
+namespace lapidary {
+
+struct ChatOptions {
+  std::string system;      // empty: none
+  std::string tools_json;  // array of declarations, or empty
+  int64_t context = 4096;  // tokens that the conversation may hold
+  KvCode kv = KvCode::kBF16;
+  GenerateOptions generate;
+};
+
+struct ChatReply {
+  std::vector<int32_t> prompt;  // all tokens before the reply
+  int64_t reused = 0;           // of these, already in the cache
+  GenerateResult result;
+  std::string text;  // special tokens kept, stop token dropped
+};
+
+class ChatSession {
+ public:
+  // Throws kUsage when the model has no chat template.
+  ChatSession(Engine& engine, const ChatOptions& options);
+  ~ChatSession();
+
+  // Adds the user's message, generates the answer and adds it to the history. `on_text` receives
+  // pieces of the answer as they become certain.
+  ChatReply say(std::string_view user, const std::function<void(std::string_view)>& on_text,
+                const Events& events);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Generates from a finished prompt and decodes as it goes.
+std::string generate_text(Engine& engine, Sequence& sequence, std::span<const int32_t> prompt,
+                          GenerateOptions options, const Events& events, GenerateResult& result,
+                          const std::function<void(std::string_view)>& on_text);
+
+}  // namespace lapidary

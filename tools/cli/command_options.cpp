@@ -1,0 +1,51 @@
+// One wording for options that mean the same everywhere.
+#include "tools/cli/command_options.h"
+
+#include <CLI/CLI.hpp>
+
+#include "formats/error.h"
+
+namespace lapidary {
+
+void add_output_options(CLI::App& command, OutputOptions& options) {
+  command.add_flag("--json", options.json, "Print one JSON object on stdout, nothing else");
+  command.add_flag("--quiet", options.quiet, "No progress on stderr");
+}
+
+void add_threads_option(CLI::App& command, int& n_threads) {
+  command.add_option("--threads", n_threads, "Threads; 0: one per core")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  command.add_option("--kv", options.kv, "KV cache: off (bf16) or f32")
+      ->type_name("CODE")
+      ->capture_default_str();
+  command
+      .add_option("--activations", options.activations,
+                  "Inputs of quantized matrices: int8 (rotated) or 16bit")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  command.add_option("--adapter", options.adapter, "PEFT folder with a LoRA adapter")
+      ->type_name("DIR");
+  add_threads_option(command, options.n_threads);
+}
+
+ActivationType parse_activations(const std::string& text) {
+  if (text == "int8") return ActivationType::kInt8;
+  if (text == "16bit") return ActivationType::k16Bit;
+  fail(ErrorCode::kUsage, "activations \"{}\": expected int8 or 16bit", text);
+}
+
+EngineScorerOptions ModelOptions::scorer_options() const {
+  EngineScorerOptions options;
+  options.engine.n_threads = n_threads;
+  options.engine.activations = parse_activations(activations);
+  options.kv = parse_kv_code(kv);
+  options.adapter_folder = adapter;
+  return options;
+}
+
+}  // namespace lapidary

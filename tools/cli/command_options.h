@@ -1,0 +1,32 @@
+// Options that several commands share, declared once with one wording.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "runtime/verify/scorer.h"
+
+namespace CLI {
+class App;
+}
+
+namespace lapidary {
+
+struct OutputOptions {
+  bool json = false;   // exactly one JSON object on stdout
+  bool quiet = false;  // no progress
+};
+void add_output_options(CLI::App& command, OutputOptions& options);
+void add_threads_option(CLI::App& command, int& n_threads);
+
+// How a model is run: --kv, --activations, --adapter, --threads.
+struct ModelOptions {
+  std::string kv = "off", activations = "int8", adapter;
+  int n_threads = 0;
+  EngineScorerOptions scorer_options() const;  // throws kUsage for unknown values
+};
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+ActivationType parse_activations(const std::string& text);  // "int8", "16bit"
+
+}  // namespace lapidary

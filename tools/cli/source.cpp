@@ -1,0 +1,27 @@
+// A folder is a checkpoint, a file is a .lap; anything else is said plainly.
+#include "tools/cli/source.h"
+
+#include <sys/resource.h>
+
+#include "convert/hf_source.h"
+#include "formats/error.h"
+#include "formats/file.h"
+#include "formats/lap.h"
+
+namespace lapidary {
+
+std::unique_ptr<ModelSource> open_source(const std::string& path) {
+  if (!path_exists(path))
+    fail(ErrorCode::kNotFound, "{}: no such file or folder; give a Hugging Face folder or a .lap file",
+         path);
+  if (is_folder(path)) return HfSource::open(path);
+  return LapReader::open(path);
+}
+
+uint64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+}
+
+}  // namespace lapidary

@@ -1,0 +1,17 @@
+// Opens what a user names: a Hugging Face folder or a .lap file, as one ModelSource.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "formats/model_source.h"
+
+namespace lapidary {
+
+std::unique_ptr<ModelSource> open_source(const std::string& path);
+
+// Peak resident memory of this process in bytes (VmHWM).
+uint64_t peak_rss_bytes();
+
+}  // namespace lapidary

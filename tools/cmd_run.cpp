@@ -1,0 +1,189 @@
+// lapidary run: streaming generation from a prompt, or an interactive chat.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "formats/error.h"
+#include "formats/file.h"
+#include "runtime/chat_session.h"
+#include "tools/cli/command_options.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/signals.h"
+#include "tools/commands.h"
+
+namespace lapidary {
+namespace {
+
+struct RunCommand {
+  std::string model, mode, prompt, prompt_file, system, tools_file;
+  bool raw = false, greedy = false;
+  int64_t max_tokens = 256, context = 4096;
+  SamplingOptions sampling;  // what the command line says; the rest comes from the model
+  ModelOptions model_options;
+  OutputOptions out;
+
+  SamplingOptions resolved_sampling(const CLI::App& sub, const Model& m) const {
+    SamplingOptions s = sampling_from_generation_config(m.file().metadata().generation_config);
+    const auto given = [&](const char* name) { return sub.get_option(name)->count() > 0; };
+    if (given("--temperature")) s.temperature = sampling.temperature;
+    if (given("--top-k")) s.top_k = sampling.top_k;
+    if (given("--top-p")) s.top_p = sampling.top_p;
+    if (given("--min-p")) s.min_p = sampling.min_p;
+    if (given("--repetition-penalty")) s.repetition_penalty = sampling.repetition_penalty;
+    if (given("--presence-penalty")) s.presence_penalty = sampling.presence_penalty;
+    if (given("--frequency-penalty")) s.frequency_penalty = sampling.frequency_penalty;
+    s.seed = sampling.seed;
+    s.greedy = greedy;
+    validate(s);
+    return s;
+  }
+
+  int run(const CLI::App& sub) const {
+    if (!mode.empty() && mode != "chat")
+      fail(ErrorCode::kUsage, "run: unexpected \"{}\"; the only mode word is chat (use -p for text)",
+           mode);
+    if (raw && (!tools_file.empty() || !system.empty() || mode == "chat"))
+      fail(ErrorCode::kUsage, "--raw uses no chat template; drop --system, --tools and chat");
+    const EngineScorerOptions how = model_options.scorer_options();
+    const std::shared_ptr<const Model> m = Model::load(model);
+    std::shared_ptr<const Adapter> adapter;
+    if (!model_options.adapter.empty()) adapter = Adapter::load(model_options.adapter, *m);
+    Engine engine(m, how.engine);
+
+    ChatOptions options;
+    options.system = system;
+    if (!tools_file.empty()) options.tools_json = read_text(tools_file);
+    options.context = context;
+    options.kv = how.kv;
+    options.generate.max_tokens = max_tokens;
+    options.generate.sampling = resolved_sampling(sub, *m);
+    options.generate.stop_ids = m->config().eos_ids;
+    options.generate.adapter = adapter.get();
+    return mode == "chat" ? chat(engine, options) : once(engine, options);
+  }
+
+  std::string prompt_text() const {
+    if (!prompt.empty() && !prompt_file.empty())
+      fail(ErrorCode::kUsage, "run: give -p TEXT or -f FILE, not both");
+    if (!prompt_file.empty()) return read_text(prompt_file);
+    if (!prompt.empty()) return prompt;
+    fail(ErrorCode::kUsage, "run needs -p TEXT, -f FILE, or the word chat");
+  }
+
+  int once(Engine& engine, const ChatOptions& options) const {
+    const std::string text = prompt_text();
+    Events events;
+    events.cancelled = &interrupted_flag();
+    const auto stream = [this](std::string_view piece) {
+      if (out.json) return;
+      std::fwrite(piece.data(), 1, piece.size(), stdout);
+      std::fflush(stdout);
+    };
+    ChatReply reply;
+    if (raw) {
+      const Tokenizer& tokenizer = engine.model().tokenizer();
+      reply.prompt = tokenizer.encode(text);
+      const int32_t bos = engine.model().config().bos_id;
+      if (bos >= 0 && (reply.prompt.empty() || reply.prompt.front() != bos))
+        reply.prompt.insert(reply.prompt.begin(), bos);
+      const auto sequence = engine.new_sequence(options.context, options.kv);
+      reply.text = generate_text(engine, *sequence, reply.prompt, options.generate, events,
+                                 reply.result, stream);
+    } else {
+      reply = ChatSession(engine, options).say(text, stream, events);
+    }
+    print(reply);
+    return 0;
+  }
+
+  void print(const ChatReply& reply) const {
+    const auto rate = [](size_t n, double seconds) {
+      return seconds > 0 ? static_cast<double>(n) / seconds : 0.0;
+    };
+    const double prompt_rate = rate(reply.prompt.size(), reply.result.prompt_seconds);
+    const double decode_rate = rate(reply.result.tokens.size(), reply.result.decode_seconds);
+    if (out.json) {
+      const nlohmann::ordered_json json{{"prompt_tokens", reply.prompt},
+                                        {"tokens", reply.result.tokens},
+                                        {"text", reply.text},
+                                        {"finish_reason", reply.result.finish_reason},
+                                        {"prompt_tokens_per_second", prompt_rate},
+                                        {"tokens_per_second", decode_rate}};
+      fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+      return;
+    }
+    fmt::print("\n");
+    if (!out.quiet)
+      fmt::print(stderr, "[{} prompt tokens at {:.0f}/s, {} new at {:.1f}/s, stopped by {}]\n",
+                 reply.prompt.size(), prompt_rate, reply.result.tokens.size(), decode_rate,
+                 reply.result.finish_reason);
+  }
+
+  int chat(Engine& engine, const ChatOptions& options) const {
+    if (out.json) fail(ErrorCode::kUsage, "run chat is interactive; --json needs -p or -f");
+    ChatSession session(engine, options);
+    Events events;
+    events.cancelled = &interrupted_flag();
+    fmt::print(stderr, "Type a message; an empty line or Ctrl-D ends the chat.\n");
+    for (std::string line; fmt::print(stderr, "> "), std::getline(std::cin, line) && !line.empty();) {
+      const ChatReply reply = session.say(
+          line,
+          [](std::string_view piece) {
+            std::fwrite(piece.data(), 1, piece.size(), stdout);
+            std::fflush(stdout);
+          },
+          events);
+      fmt::print("\n");
+      if (reply.result.finish_reason == "context")
+        fail(ErrorCode::kUsage, "the conversation reached {} tokens; use a larger --context",
+             options.context);
+    }
+    events.poll();
+    return 0;
+  }
+};
+
+}  // namespace
+
+void add_run(CLI::App& app, Action& action) {
+  auto command = std::make_shared<RunCommand>();
+  CLI::App* sub = app.add_subcommand("run", "Generate text, or chat");
+  sub->add_option("model", command->model, "A .lap file")->required()->type_name("M.lap");
+  sub->add_option("mode", command->mode, "The word chat starts an interactive chat")
+      ->type_name("[chat]");
+  sub->add_option("-p,--prompt", command->prompt, "The user's message")->type_name("TEXT");
+  sub->add_option("-f,--file", command->prompt_file, "Read the message from a file")
+      ->type_name("FILE");
+  sub->add_option("--system", command->system, "System message")->type_name("TEXT");
+  sub->add_option("--tools", command->tools_file, "JSON array of tools declared to the model")
+      ->type_name("FILE");
+  sub->add_flag("--raw", command->raw, "No chat template: BOS and the text as it is");
+  sub->add_flag("--greedy", command->greedy, "Always the most likely token");
+  sub->add_option("--max-tokens", command->max_tokens, "New tokens at most")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->capture_default_str();
+  sub->add_option("--context", command->context, "Tokens that prompt and answer may fill")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->capture_default_str();
+  SamplingOptions& s = command->sampling;
+  sub->add_option("--temperature", s.temperature, "Default: the model's own; 0 is greedy");
+  sub->add_option("--top-k", s.top_k, "Only the K most likely; 0: off");
+  sub->add_option("--top-p", s.top_p, "Only the most likely up to this total probability");
+  sub->add_option("--min-p", s.min_p, "Only tokens at least this likely relative to the best");
+  sub->add_option("--repetition-penalty", s.repetition_penalty, "Over 1 discourages seen tokens");
+  sub->add_option("--presence-penalty", s.presence_penalty, "Subtracted from logits of seen tokens");
+  sub->add_option("--frequency-penalty", s.frequency_penalty, "Subtracted per occurrence");
+  sub->add_option("--seed", s.seed, "Same seed, same text")->capture_default_str();
+  add_model_options(*sub, command->model_options);
+  add_output_options(*sub, command->out);
+  sub->footer("Examples:\n  lapidary run model.lap -p 'What is the capital of Peru?'\n"
+              "  lapidary run model.lap chat --adapter tuned/\n"
+              "  lapidary run model.lap --raw --greedy -p 'Once upon' --max-tokens 50 --json");
+  sub->callback([command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
+}
+
+}  // namespace lapidary
