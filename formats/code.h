@@ -2,10 +2,10 @@
 //
 //   weight = scale * multiplier * level(index)
 //
-// `index` is the b-bit number on disk, `level` an integer from a fixed table, `scale` a 16-bit float
-// per row and `scale_k` inputs, and `multiplier` (two-level codes only) a small signed integer per
-// row and 32 inputs. |level * multiplier| <= 127 in every code, so an unpacked weight is an exact
-// int8 and integer kernels need one float multiplication per scale block.
+// `index` is the b-bit number on disk, `level` an integer from a fixed table, `scale` a 16-bit
+// float per row and `scale_k` inputs, and `multiplier` (two-level codes only) a small signed
+// integer per row and 32 inputs. |level * multiplier| <= 127 in every code, so an unpacked weight
+// is an exact int8 and integer kernels need one float multiplication per scale block.
 //
 // Why these: experiments on a trained 8.7 M model (docs/results.md) show two-level scales worth
 // their bits at 3 to 5 bits, and one fp16 per 128 inputs better at 6 and 8.

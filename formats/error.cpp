@@ -1,4 +1,5 @@
-// The end of a broken promise: print which one and abort, so that a debugger or core file shows why.
+// The end of a broken promise: print which one and abort, so that a debugger or core file shows
+// why.
 #include "formats/error.h"
 
 #include <cstdio>

@@ -39,8 +39,8 @@ struct TensorIdentity {
   std::vector<int64_t> shape;
   Hash128 hash;  // of the tensor's stored bytes
 };
-// The identity of a model's weights, hex: the hash of (name, code, shape, hash) of its tensors sorted
-// by name. Two files with the same weights in another order, or with other metadata, agree.
+// The identity of a model's weights, hex: the hash of (name, code, shape, hash) of its tensors
+// sorted by name. Two files with the same weights in another order, or with other metadata, agree.
 std::string content_hash(std::vector<TensorIdentity> tensors);
 
 }  // namespace lapidary

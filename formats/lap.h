@@ -34,10 +34,11 @@ struct LapTensor {
   Layout layout = Layout::kPlain;
   bool rotated = false;
   ScaleType scale_type = ScaleType::kF16;
-  int64_t record_width = 0;  // kRowTable: width of one layer's record; shape = [rows, layers * width]
-  uint64_t offset = 0;       // in the file; filled by the writer
-  uint64_t bytes = 0;        // stored; from the geometry
-  Hash128 hash;              // of the stored bytes
+  int64_t record_width =
+      0;                // kRowTable: width of one layer's record; shape = [rows, layers * width]
+  uint64_t offset = 0;  // in the file; filled by the writer
+  uint64_t bytes = 0;   // stored; from the geometry
+  Hash128 hash;         // of the stored bytes
   int64_t elements() const;
 };
 
@@ -57,13 +58,14 @@ class LapReader : public ModelSource {
   std::string describe() const override;
 
   const std::vector<LapTensor>& index() const;
-  const LapTensor* find(std::string_view name) const;         // null: not there
-  std::span<const uint8_t> data(const LapTensor& t) const;    // mapped; lives as long as the reader
-  // A matrix ready for kernels. `expert` picks one of a 3-D stack. REQUIRES: kPlain 2-D/3-D or kPanels.
+  const LapTensor* find(std::string_view name) const;       // null: not there
+  std::span<const uint8_t> data(const LapTensor& t) const;  // mapped; lives as long as the reader
+  // A matrix ready for kernels. `expert` picks one of a 3-D stack. REQUIRES: kPlain 2-D/3-D or
+  // kPanels.
   MatrixView matrix(const LapTensor& t, int64_t expert = 0) const;
-  std::vector<float> floats(const LapTensor& t) const;        // small plain tensors (norms, scalars)
-  const ReadFile& file() const;                               // for pread of row tables
-  std::span<const uint8_t> tokenizer_tables() const;          // mapped compiled tables; may be empty
+  std::vector<float> floats(const LapTensor& t) const;  // small plain tensors (norms, scalars)
+  const ReadFile& file() const;                         // for pread of row tables
+  std::span<const uint8_t> tokenizer_tables() const;    // mapped compiled tables; may be empty
   uint64_t file_bytes() const;
   double bits_per_weight() const;  // 8 * stored bytes of all tensors / elements
   // Hashes all tensor data; returns the names of tensors whose bytes changed.

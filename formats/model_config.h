@@ -46,7 +46,8 @@ struct LayerConfig {
 };
 
 struct ModelConfig {
-  std::string family;  // "gemma4", "gemma3", "llama", "qwen3": a label for people, never switched on
+  std::string
+      family;  // "gemma4", "gemma3", "llama", "qwen3": a label for people, never switched on
   int d_model = 0;
   int vocab_size = 0;
   int64_t max_context = 0;
@@ -76,11 +77,12 @@ struct ModelConfig {
 };
 
 // Throws Error(kBadData) naming the field when a number is out of range or two contradict: sizes
-// positive and below 2^24 (layers below 1024), n_heads divisible by n_kv_heads, even head_dim <= 1024,
-// kv_source an earlier own-KV layer of the same kind, head_dim and kv heads, top-k <= experts, ...
+// positive and below 2^24 (layers below 1024), n_heads divisible by n_kv_heads, even head_dim <=
+// 1024, kv_source an earlier own-KV layer of the same kind, head_dim and kv heads, top-k <=
+// experts, ...
 void validate(const ModelConfig& config);
 
-std::string to_json(const ModelConfig& config);              // stable: same config, same text
+std::string to_json(const ModelConfig& config);             // stable: same config, same text
 ModelConfig model_config_from_json(std::string_view json);  // validated; throws kBadData
 
 }  // namespace lapidary

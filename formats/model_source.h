@@ -1,8 +1,8 @@
 // A model as a stream of tensors: what `convert` and `quantize` read, wherever it comes from.
 //
 // convert/ implements it over Hugging Face folders, LapReader over .lap files. Names are Hugging
-// Face's canonical ones without wrapper prefixes ("model.layers.3.self_attn.q_proj.weight"). Nothing
-// is held in memory: rows are read on demand. A tensor is seen as [rows, k] with k its last
+// Face's canonical ones without wrapper prefixes ("model.layers.3.self_attn.q_proj.weight").
+// Nothing is held in memory: rows are read on demand. A tensor is seen as [rows, k] with k its last
 // dimension; 1-D tensors are one row.
 #pragma once
 
@@ -23,7 +23,8 @@ struct ModelMetadata {
   std::string generation_config;  // JSON object: temperature, top_k, top_p, ...; "{}" if none
   std::string recipe;             // JSON object: resolved options that made the file; "{}"
   std::string provenance;         // JSON object, see docs/format.md: source, tool, lossy_steps
-  std::string tokenizer_json;     // tokenizer.json with tokenizer_config's bos/eos switches; may be empty
+  std::string
+      tokenizer_json;  // tokenizer.json with tokenizer_config's bos/eos switches; may be empty
 };
 
 struct SourceTensor {
@@ -46,9 +47,11 @@ class ModelSource {
   virtual const std::vector<SourceTensor>& tensors() const = 0;  // in file order
   // Rows [first, first + count) of tensor `index` as float32 [count, k], row-major. A packed tensor
   // is dequantized (and rotated back). Throws kBadData for NaN or infinity, naming the tensor.
-  virtual void read_rows(size_t index, int64_t first, int64_t count, std::span<float> out) const = 0;
+  virtual void read_rows(size_t index, int64_t first, int64_t count,
+                         std::span<float> out) const = 0;
   // The same rows as stored. REQUIRES: the source code is a float.
-  virtual void read_raw(size_t index, int64_t first, int64_t count, std::span<uint8_t> out) const = 0;
+  virtual void read_raw(size_t index, int64_t first, int64_t count,
+                        std::span<uint8_t> out) const = 0;
   // Identity of the weights, see content_hash() in formats/hash.h; empty if not known yet without
   // reading everything.
   virtual std::string content_hash() const = 0;

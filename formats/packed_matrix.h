@@ -8,11 +8,11 @@
 //   8 bits   lines 0..15 as bytes, two's complement of the level
 //   4-bit plane, 512 bytes   stored line j (0..7): low nibble = line j, high nibble = line j + 8
 //   2-bit plane, 256 bytes   stored line j (0..3): bits 2i..2i+1 = line j + 4i
-//   1-bit plane, 128 bytes   line j is the 64-bit little-endian word at 8j: bit b = byte b of the line
-//   w6 = low 4 bits, then high 2;  w5 = low 4, then high 1;  w3 = low 2, then high 1
+//   1-bit plane, 128 bytes   line j is the 64-bit little-endian word at 8j: bit b = byte b of the
+//   line w6 = low 4 bits, then high 2;  w5 = low 4, then high 1;  w3 = low 2, then high 1
 //
-// A tensor's bytes: all code bytes (panel after panel), then all meta bytes (panel after panel). One
-// panel's meta: scales [n_scale_blocks][16] 16-bit; then, for two-level codes, multipliers:
+// A tensor's bytes: all code bytes (panel after panel), then all meta bytes (panel after panel).
+// One panel's meta: scales [n_scale_blocks][16] 16-bit; then, for two-level codes, multipliers:
 // magnitude nibbles [n_groups][8] (low nibble = even row), sign masks [n_groups] u16 (bit = row),
 // and with 6-bit multipliers the fifth magnitude bit [n_groups] u16. The last scale block may be
 // short. A stack of experts [E, rows, k] is E matrices one after another: codes of all, then meta
@@ -81,9 +81,10 @@ struct MatrixView {
 };
 
 // Row tables: tensor [n_rows, n_layers * width]; the record of (row, layer) stands alone:
-//   scales [n_scales] 16-bit little-endian; multipliers as a bit string of n_groups * multiplier_bits
-//   (magnitude in the low bits, sign in the top bit), only if n_groups > 1, padded to a byte;
-//   indices as a bit string of width * bits, padded to a byte. Bit strings fill bytes from bit 0.
+//   scales [n_scales] 16-bit little-endian; multipliers as a bit string of n_groups *
+//   multiplier_bits (magnitude in the low bits, sign in the top bit), only if n_groups > 1, padded
+//   to a byte; indices as a bit string of width * bits, padded to a byte. Bit strings fill bytes
+//   from bit 0.
 // Groups are min(32, width) wide, scale blocks min(scale_k, width). Records of one row are
 // consecutive. Float codes: width * dtype bytes.
 struct RowTableGeometry {

@@ -4,8 +4,8 @@
 // (modules_to_save, other peft_type, bias, fan_in_fan_out, ...). Module names are canonical tensor
 // names without ".weight": "model.layers.3.self_attn.q_proj". The prefixes "base_model.model.",
 // "model.language_model." and "language_model.model." are understood on reading.
-// lapidary.json holds the identity of the base the adapter was trained on (content_hash), and of the
-// source that base was made from.
+// lapidary.json holds the identity of the base the adapter was trained on (content_hash), and of
+// the source that base was made from.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,8 @@ struct PeftAdapter {
 PeftAdapter read_peft(const std::string& folder);
 // Writes the three files into an existing folder (use AtomicFolder around it). Float32 tensors.
 void write_peft(const std::string& folder, const PeftAdapter& adapter);
-// Throws kBadData with one clear line when a module does not exist in `config` or has another shape.
+// Throws kBadData with one clear line when a module does not exist in `config` or has another
+// shape.
 void check_fits(const PeftAdapter& adapter, const ModelConfig& config);
 
 }  // namespace lapidary

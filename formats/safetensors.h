@@ -1,9 +1,9 @@
 // safetensors: one file, or a folder's shards with model.safetensors.index.json.
 //
-// The reader trusts nothing: header length and JSON depth, dtype, shape products, offsets (inside the
-// file, not overlapping, no holes needed), duplicate names, index entries that name missing shards or
-// leave the folder. Data are read with pread, so nothing counts as resident.
-// Source: the format's own README (huggingface/safetensors), 2024.
+// The reader trusts nothing: header length and JSON depth, dtype, shape products, offsets (inside
+// the file, not overlapping, no holes needed), duplicate names, index entries that name missing
+// shards or leave the folder. Data are read with pread, so nothing counts as resident. Source: the
+// format's own README (huggingface/safetensors), 2024.
 #pragma once
 
 #include <cstdint>
@@ -59,6 +59,7 @@ struct SafetensorsOutput {
 };
 // Writes one file, atomically, names sorted by the caller, header padded to 8 bytes.
 void write_safetensors(const std::string& path, const std::vector<SafetensorsOutput>& tensors,
-                       const std::map<std::string, std::string>& file_metadata = {{"format", "pt"}});
+                       const std::map<std::string, std::string>& file_metadata = {
+                           {"format", "pt"}});
 
 }  // namespace lapidary

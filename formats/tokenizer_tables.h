@@ -2,9 +2,9 @@
 //
 // Supports what the Gemma, Llama 3 and Qwen families use: BPE with byte fallback, byte-level BPE,
 // the normalizers (Replace, NFC, Prepend, Sequence), pre-tokenizers (Split with a regex or string,
-// ByteLevel, Sequence), added tokens, and the bos/eos rules of the post-processor. Anything else is an
-// Error that names it. The tables are read in place by runtime/text/tokenizer; every offset in them
-// is checked when they are opened, so hostile bytes cannot make it read outside.
+// ByteLevel, Sequence), added tokens, and the bos/eos rules of the post-processor. Anything else is
+// an Error that names it. The tables are read in place by runtime/text/tokenizer; every offset in
+// them is checked when they are opened, so hostile bytes cannot make it read outside.
 #pragma once
 
 #include <cstdint>

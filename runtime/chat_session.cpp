@@ -80,8 +80,11 @@ struct ChatSession::State {
 };
 
 ChatSession::ChatSession(Engine& engine, const ChatOptions& options)
-    : state_(new State{engine, options, ChatTemplate(template_of(engine)),
-                       engine.new_sequence(options.context, options.kv), {}}) {
+    : state_(new State{engine,
+                       options,
+                       ChatTemplate(template_of(engine)),
+                       engine.new_sequence(options.context, options.kv),
+                       {}}) {
   if (!options.system.empty())
     state_->messages.push_back({{"role", "system"}, {"content", options.system}});
 }
@@ -97,8 +100,8 @@ ChatReply ChatSession::say(std::string_view user,
   reply.prompt = s.render();
   reply.reused = s.reuse(reply.prompt);
   const auto rest = std::span(reply.prompt).subspan(static_cast<size_t>(reply.reused));
-  reply.text = generate_text(s.engine, *s.sequence, rest, s.options.generate, events, reply.result,
-                             on_text);
+  reply.text =
+      generate_text(s.engine, *s.sequence, rest, s.options.generate, events, reply.result, on_text);
   // The last generated token was never fed, so the sequence decides how much of it all is cached.
   s.cached = reply.prompt;
   s.cached.insert(s.cached.end(), reply.result.tokens.begin(), reply.result.tokens.end());

@@ -1,8 +1,8 @@
 // A conversation with a model: history, template, and a cache that is reused from turn to turn.
 //
-// Each turn the whole conversation is rendered and tokenized again; the longest common prefix with what
-// the cache holds is kept, the rest is computed. That is exact whatever the template rewrites, and
-// costs only the new tokens in the usual case.
+// Each turn the whole conversation is rendered and tokenized again; the longest common prefix with
+// what the cache holds is kept, the rest is computed. That is exact whatever the template rewrites,
+// and costs only the new tokens in the usual case.
 #pragma once
 
 #include <functional>

@@ -1,5 +1,5 @@
-// lapidary convert: a Hugging Face folder into one .lap file, without loss and without holding it in
-// memory.
+// lapidary convert: a Hugging Face folder into one .lap file, without loss and without holding it
+// in memory.
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -38,7 +38,8 @@ struct ConvertCommand {
     fmt::print("{}: {} tensors, {:.2f} M parameters, {} in {} (peak memory {})\n", output,
                report.n_tensors, static_cast<double>(report.n_parameters) / 1e6,
                format_bytes(static_cast<double>(report.file_bytes)),
-               format_duration(report.seconds), format_bytes(static_cast<double>(peak_rss_bytes())));
+               format_duration(report.seconds),
+               format_bytes(static_cast<double>(peak_rss_bytes())));
     return 0;
   }
 };
@@ -58,8 +59,9 @@ void add_convert(CLI::App& app, Action& action) {
       ->type_name("NAME")
       ->capture_default_str();
   add_output_options(*sub, command->out);
-  sub->footer("Examples:\n  lapidary convert gemma-4-E2B-it -o e2b.lap\n"
-              "  lapidary convert tests/data/nano-e -o nano-e.lap --json");
+  sub->footer(
+      "Examples:\n  lapidary convert gemma-4-E2B-it -o e2b.lap\n"
+      "  lapidary convert tests/data/nano-e -o nano-e.lap --json");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });
 }
 

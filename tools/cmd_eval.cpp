@@ -26,7 +26,8 @@ struct EvalCommand {
       fail(ErrorCode::kUsage, "eval needs --text FILE or --tasks FILE");
     ProgressLine progress(out.quiet);
     const Events events = progress.events();
-    const std::unique_ptr<Scorer> scorer = make_engine_scorer(model, model_options.scorer_options());
+    const std::unique_ptr<Scorer> scorer =
+        make_engine_scorer(model, model_options.scorer_options());
     nlohmann::ordered_json json;
     if (!text_file.empty()) {
       const TextResult r = measure_text(*scorer, read_text(text_file), text, events);
@@ -74,13 +75,15 @@ void add_eval(CLI::App& app, Action& action) {
   sub->add_option("--limit-tokens", command->text.limit_tokens, "Keep the first N tokens; 0: all")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber);
-  sub->add_option("--limit-items", command->limit_items, "Keep the first N items of each task; 0: all")
+  sub->add_option("--limit-items", command->limit_items,
+                  "Keep the first N items of each task; 0: all")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber);
   add_model_options(*sub, command->model_options);
   add_output_options(*sub, command->out);
-  sub->footer("Examples:\n  lapidary eval model.lap --text book.txt --context 4096\n"
-              "  lapidary eval model-w4.lap --tasks skills.jsonl --limit-items 50 --json");
+  sub->footer(
+      "Examples:\n  lapidary eval model.lap --text book.txt --context 4096\n"
+      "  lapidary eval model-w4.lap --tasks skills.jsonl --limit-items 50 --json");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });
 }
 

@@ -1,4 +1,5 @@
-// lapidary finetune: LoRA on a float base, QLoRA on a packed one, domain data mixed with general data.
+// lapidary finetune: LoRA on a float base, QLoRA on a packed one, domain data mixed with general
+// data.
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -66,7 +67,8 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
   sub.add_option("--schedule", o.schedule, "constant, linear or cosine")->capture_default_str();
   sub.add_option("--warmup", o.warmup_steps, "Warm-up steps")->capture_default_str();
   sub.add_option("--epochs", o.epochs, "Passes over the domain data")->capture_default_str();
-  sub.add_option("--steps", o.steps, "Steps; wins over --epochs when above 0")->capture_default_str();
+  sub.add_option("--steps", o.steps, "Steps; wins over --epochs when above 0")
+      ->capture_default_str();
   sub.add_option("--context", o.context, "Tokens of the longest example")->capture_default_str();
   sub.add_option("--batch-tokens", o.batch_tokens, "Tokens per step")->capture_default_str();
   sub.add_flag("--train-on-all", o.train_on_all, "Loss on every token, not only the model's turns");
@@ -80,9 +82,11 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
 void add_finetune(CLI::App& app, Action& action) {
   auto command = std::make_shared<FinetuneCommand>();
   FinetuneOptions& o = command->options;
-  CLI::App* sub = app.add_subcommand("finetune", "LoRA and QLoRA on domain data mixed with general data");
+  CLI::App* sub =
+      app.add_subcommand("finetune", "LoRA and QLoRA on domain data mixed with general data");
   sub->add_option("model", o.model, "A .lap file, float or packed")->required()->type_name("M.lap");
-  sub->add_option("--data", o.data, "Domain examples (messages, ShareGPT, Alpaca, prompt/completion, text)")
+  sub->add_option("--data", o.data,
+                  "Domain examples (messages, ShareGPT, Alpaca, prompt/completion, text)")
       ->type_name("FILE.jsonl");
   sub->add_option("--general", o.general, "General examples that keep what the model can do")
       ->type_name("FILE.jsonl");
@@ -97,9 +101,12 @@ void add_finetune(CLI::App& app, Action& action) {
   add_recipe_option(*sub);
   add_output_options(*sub, command->out);
   sub->footer(
-      "Examples:\n  lapidary finetune model-w4.lap --data roman.jsonl --general chat.jsonl -o tuned\n"
-      "  lapidary finetune model.lap --recipe recipes/lora.toml --data d.jsonl -o tuned --steps 200");
-  sub->callback([command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
+      "Examples:\n  lapidary finetune model-w4.lap --data roman.jsonl --general chat.jsonl -o "
+      "tuned\n"
+      "  lapidary finetune model.lap --recipe recipes/lora.toml --data d.jsonl -o tuned --steps "
+      "200");
+  sub->callback(
+      [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
 }
 
 }  // namespace lapidary

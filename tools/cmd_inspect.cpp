@@ -128,9 +128,10 @@ struct InspectCommand {
       ProgressLine progress(out.quiet);
       const std::vector<std::string> changed = lap->verify(progress.events());
       if (!changed.empty())
-        fail(ErrorCode::kBadData, "{}: {} of {} tensors changed since they were written, first {}; "
-             "copy or make the file again", path, changed.size(), lap->index().size(),
-             changed.front());
+        fail(ErrorCode::kBadData,
+             "{}: {} of {} tensors changed since they were written, first {}; "
+             "copy or make the file again",
+             path, changed.size(), lap->index().size(), changed.front());
       json["verified"] = true;
     }
     print(json);
@@ -153,15 +154,17 @@ struct InspectCommand {
 
 void add_inspect(CLI::App& app, Action& action) {
   auto command = std::make_shared<InspectCommand>();
-  CLI::App* sub = app.add_subcommand("inspect", "What is inside a .lap, safetensors or PEFT folder");
+  CLI::App* sub =
+      app.add_subcommand("inspect", "What is inside a .lap, safetensors or PEFT folder");
   sub->add_option("path", command->path, "A .lap or .safetensors file, a checkpoint or PEFT folder")
       ->required()
       ->type_name("X");
   sub->add_flag("--verify", command->verify, "Read everything and check every hash");
   sub->add_flag("--summary", command->summary, "No list of tensors");
   add_output_options(*sub, command->out);
-  sub->footer("Examples:\n  lapidary inspect model.lap --summary\n"
-              "  lapidary inspect model.lap --verify\n  lapidary inspect tuned/ --json");
+  sub->footer(
+      "Examples:\n  lapidary inspect model.lap --summary\n"
+      "  lapidary inspect model.lap --verify\n  lapidary inspect tuned/ --json");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });
 }
 

@@ -1,11 +1,10 @@
 // lapidary merge: an adapter into its master, rounded once.
-#include "quantize/merge.h"
-
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "formats/error.h"
+#include "quantize/merge.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
@@ -24,7 +23,8 @@ struct MergeCommand {
     if (!weights.empty()) {
       options.weights = parse_code(weights);
       if (!options.weights)
-        fail(ErrorCode::kUsage, "--weights \"{}\": expected w8, w6, w5, w4, w3, w4x or w8x", weights);
+        fail(ErrorCode::kUsage, "--weights \"{}\": expected w8, w6, w5, w4, w3, w4x or w8x",
+             weights);
     }
     options.n_threads = n_threads;
     options.recipe = resolved_recipe(sub);
@@ -51,20 +51,24 @@ struct MergeCommand {
 void add_merge(CLI::App& app, Action& action) {
   auto command = std::make_shared<MergeCommand>();
   CLI::App* sub = app.add_subcommand("merge", "Fold a LoRA adapter into its bf16 master");
-  sub->add_option("base", command->base, "The float .lap the adapter belongs to (or its base's source)")
+  sub->add_option("base", command->base,
+                  "The float .lap the adapter belongs to (or its base's source)")
       ->required()
       ->type_name("M.lap");
   sub->add_option("adapter", command->adapter, "PEFT folder")->required()->type_name("DIR");
   sub->add_option("-o,--output", command->output, "The .lap file to write")
       ->required()
       ->type_name("FILE");
-  sub->add_option("--weights", command->weights, "Quantize the merged weights straight to this code")
+  sub->add_option("--weights", command->weights,
+                  "Quantize the merged weights straight to this code")
       ->type_name("CODE");
   add_threads_option(*sub, command->n_threads);
   add_output_options(*sub, command->out);
-  sub->footer("Examples:\n  lapidary merge model.lap tuned/ -o tuned.lap\n"
-              "  lapidary merge model.lap tuned/ -o tuned-w4.lap --weights w4");
-  sub->callback([command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
+  sub->footer(
+      "Examples:\n  lapidary merge model.lap tuned/ -o tuned.lap\n"
+      "  lapidary merge model.lap tuned/ -o tuned-w4.lap --weights w4");
+  sub->callback(
+      [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
 }
 
 }  // namespace lapidary

@@ -33,8 +33,8 @@ struct QuantizeCommand {
     for (const std::string& rule : keep) {
       const size_t equals = rule.rfind('=');
       if (equals == std::string::npos || equals == 0)
-        fail(ErrorCode::kUsage, "--keep \"{}\": expected PATTERN=CODE, for example *.o_proj.weight=w8",
-             rule);
+        fail(ErrorCode::kUsage,
+             "--keep \"{}\": expected PATTERN=CODE, for example *.o_proj.weight=w8", rule);
       options.keep.emplace_back(rule.substr(0, equals), require_code(rule.substr(equals + 1)));
     }
     options.allow_requantize = allow_requantize;
@@ -51,8 +51,8 @@ struct QuantizeCommand {
     const QuantizeOptions resolved = options(sub);
     ProgressLine progress(out.quiet);
     const auto model = open_source(source);
-    const QuantizeReport report = dry_run ? plan(*model, resolved)
-                                          : quantize(*model, output, resolved, progress.events());
+    const QuantizeReport report =
+        dry_run ? plan(*model, resolved) : quantize(*model, output, resolved, progress.events());
     if (out.json)
       print_json(report);
     else
@@ -87,7 +87,8 @@ struct QuantizeCommand {
     }
     fmt::print("{}: {} ({:.3f} bits per weight) in {} (peak memory {})\n", output,
                format_bytes(static_cast<double>(report.file_bytes)), report.bits_per_weight,
-               format_duration(report.seconds), format_bytes(static_cast<double>(peak_rss_bytes())));
+               format_duration(report.seconds),
+               format_bytes(static_cast<double>(peak_rss_bytes())));
   }
 };
 
@@ -116,7 +117,8 @@ void add_quantize(CLI::App& app, Action& action) {
       "Examples:\n  lapidary quantize model.lap -o model-w4.lap --weights w4\n"
       "  lapidary quantize gemma-4-E2B-it -o e2b-w4.lap --dry-run\n"
       "  lapidary quantize model.lap -o q.lap --weights w3 --keep 'model.embed_tokens.weight=w6'");
-  sub->callback([command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
+  sub->callback(
+      [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
 }
 
 }  // namespace lapidary

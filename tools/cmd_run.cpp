@@ -42,8 +42,8 @@ struct RunCommand {
 
   int run(const CLI::App& sub) const {
     if (!mode.empty() && mode != "chat")
-      fail(ErrorCode::kUsage, "run: unexpected \"{}\"; the only mode word is chat (use -p for text)",
-           mode);
+      fail(ErrorCode::kUsage,
+           "run: unexpected \"{}\"; the only mode word is chat (use -p for text)", mode);
     if (raw && (!tools_file.empty() || !system.empty() || mode == "chat"))
       fail(ErrorCode::kUsage, "--raw uses no chat template; drop --system, --tools and chat");
     const EngineScorerOptions how = model_options.scorer_options();
@@ -127,7 +127,8 @@ struct RunCommand {
     Events events;
     events.cancelled = &interrupted_flag();
     fmt::print(stderr, "Type a message; an empty line or Ctrl-D ends the chat.\n");
-    for (std::string line; fmt::print(stderr, "> "), std::getline(std::cin, line) && !line.empty();) {
+    for (std::string line;
+         fmt::print(stderr, "> "), std::getline(std::cin, line) && !line.empty();) {
       const ChatReply reply = session.say(
           line,
           [](std::string_view piece) {
@@ -175,15 +176,18 @@ void add_run(CLI::App& app, Action& action) {
   sub->add_option("--top-p", s.top_p, "Only the most likely up to this total probability");
   sub->add_option("--min-p", s.min_p, "Only tokens at least this likely relative to the best");
   sub->add_option("--repetition-penalty", s.repetition_penalty, "Over 1 discourages seen tokens");
-  sub->add_option("--presence-penalty", s.presence_penalty, "Subtracted from logits of seen tokens");
+  sub->add_option("--presence-penalty", s.presence_penalty,
+                  "Subtracted from logits of seen tokens");
   sub->add_option("--frequency-penalty", s.frequency_penalty, "Subtracted per occurrence");
   sub->add_option("--seed", s.seed, "Same seed, same text")->capture_default_str();
   add_model_options(*sub, command->model_options);
   add_output_options(*sub, command->out);
-  sub->footer("Examples:\n  lapidary run model.lap -p 'What is the capital of Peru?'\n"
-              "  lapidary run model.lap chat --adapter tuned/\n"
-              "  lapidary run model.lap --raw --greedy -p 'Once upon' --max-tokens 50 --json");
-  sub->callback([command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
+  sub->footer(
+      "Examples:\n  lapidary run model.lap -p 'What is the capital of Peru?'\n"
+      "  lapidary run model.lap chat --adapter tuned/\n"
+      "  lapidary run model.lap --raw --greedy -p 'Once upon' --max-tokens 50 --json");
+  sub->callback(
+      [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
 }
 
 }  // namespace lapidary

@@ -41,7 +41,9 @@ struct TokenizeCommand {
     if (!chat_file.empty()) {
       if (!lap || lap->metadata().chat_template.empty())
         fail(ErrorCode::kUsage, "--chat needs a .lap file with a chat template");
-      const auto text_of = [&](int32_t id) { return std::string(id < 0 ? "" : tokenizer->piece(id)); };
+      const auto text_of = [&](int32_t id) {
+        return std::string(id < 0 ? "" : tokenizer->piece(id));
+      };
       const ModelConfig& config = lap->metadata().config;
       ChatRequest request;
       request.messages_json = read_text(chat_file);
@@ -89,15 +91,18 @@ void add_tokenize(CLI::App& app, Action& action) {
   sub->add_option("--text", command->text_file, "Text file (default: standard input)")
       ->type_name("FILE");
   sub->add_option("-p,--prompt", command->prompt, "Text itself")->type_name("TEXT");
-  sub->add_option("--chat", command->chat_file, "JSON array of messages to render with the template")
+  sub->add_option("--chat", command->chat_file,
+                  "JSON array of messages to render with the template")
       ->type_name("FILE");
-  sub->add_option("--tools", command->tools_file, "JSON array of tool declarations")->type_name("FILE");
+  sub->add_option("--tools", command->tools_file, "JSON array of tool declarations")
+      ->type_name("FILE");
   sub->add_flag("--no-generation-prompt", command->no_generation_prompt,
                 "Do not open the model's turn at the end");
   sub->add_flag("--bos", command->bos, "Put BOS in front");
   add_output_options(*sub, command->out);
-  sub->footer("Examples:\n  lapidary tokenize model.lap -p 'Hello there' --bos\n"
-              "  lapidary tokenize model.lap --chat messages.json --tools tools.json --json");
+  sub->footer(
+      "Examples:\n  lapidary tokenize model.lap -p 'Hello there' --bos\n"
+      "  lapidary tokenize model.lap --chat messages.json --tools tools.json --json");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });
 }
 

@@ -4,11 +4,11 @@
 namespace lapidary {
 
 std::vector<AddCommand*> all_commands() {
-  return {add_convert, add_quantize,
+  return {add_convert,  add_quantize,
 #ifdef LAPIDARY_HAS_FINETUNE
           add_finetune,
 #endif
-          add_merge,   add_run,      add_eval, add_verify, add_inspect, add_tokenize};
+          add_merge,    add_run,      add_eval, add_verify, add_inspect, add_tokenize};
 }
 
 }  // namespace lapidary

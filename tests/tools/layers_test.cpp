@@ -29,8 +29,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude{
     {"runtime", {"runtime", "kernels", "formats"}},
     {"quantize", {"quantize", "runtime", "kernels", "formats"}},
     {"finetune", {"finetune", "runtime", "kernels", "formats"}},
-    {"tools",
-     {"tools", "finetune", "quantize", "runtime", "convert", "kernels", "formats"}},
+    {"tools", {"tools", "finetune", "quantize", "runtime", "convert", "kernels", "formats"}},
 };
 
 // A third-party header and the only place that may include it.

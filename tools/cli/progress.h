@@ -1,5 +1,5 @@
-// Progress on stderr: a line that redraws itself with rate and time left on a terminal, a plain line
-// every few seconds elsewhere. Results go to stdout, so progress never mixes with them.
+// Progress on stderr: a line that redraws itself with rate and time left on a terminal, a plain
+// line every few seconds elsewhere. Results go to stdout, so progress never mixes with them.
 #pragma once
 
 #include <chrono>

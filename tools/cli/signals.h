@@ -5,7 +5,7 @@
 
 namespace lapidary {
 
-void catch_interrupts();                      // SIGINT and SIGTERM; SIGPIPE and SIGXFSZ become errors
+void catch_interrupts();  // SIGINT and SIGTERM; SIGPIPE and SIGXFSZ become errors
 const std::atomic<bool>& interrupted_flag();  // for Events::cancelled
 
 }  // namespace lapidary

@@ -1,0 +1,232 @@
+// The binary as a user meets it: exit statuses, one line per error, one JSON object per --json, and
+// no output left behind by failures, full disks or Ctrl-C.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "tests/test_data.h"
+
+namespace lapidary {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Outcome {
+  int status = -1;
+  std::string out, err;
+};
+
+std::string slurp(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+struct RunLimits {
+  rlim_t file_bytes = RLIM_INFINITY;  // stands in for a full disk
+  int interrupt_after_ms = -1;        // Ctrl-C
+  std::string input;
+};
+
+Outcome lapidary_command(const std::vector<std::string>& arguments, const RunLimits& limits = {}) {
+  TemporaryFolder folder;
+  std::ofstream(folder.file("in")) << limits.input;
+  const pid_t child = fork();
+  if (child == 0) {
+    if (limits.file_bytes != RLIM_INFINITY) {
+      const rlimit limit{limits.file_bytes, limits.file_bytes};
+      setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    if (!freopen(folder.file("in").c_str(), "r", stdin) ||
+        !freopen(folder.file("out").c_str(), "w", stdout) ||
+        !freopen(folder.file("err").c_str(), "w", stderr))
+      _exit(99);
+    std::vector<char*> argv;
+    std::string program = LAPIDARY_BINARY;
+    argv.push_back(program.data());
+    std::vector<std::string> copy = arguments;
+    for (std::string& a : copy) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    execv(program.c_str(), argv.data());
+    _exit(98);
+  }
+  if (limits.interrupt_after_ms >= 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(limits.interrupt_after_ms));
+    kill(child, SIGINT);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  Outcome outcome;
+  outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+  outcome.out = slurp(folder.file("out"));
+  outcome.err = slurp(folder.file("err"));
+  return outcome;
+}
+
+size_t count_lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
+
+// One line on stderr, nothing on stdout, the documented status.
+void expect_error(const Outcome& o, int status, const std::string& mentions) {
+  EXPECT_EQ(o.status, status) << o.err;
+  EXPECT_EQ(count_lines(o.err), 1u) << o.err;
+  EXPECT_EQ(o.out, "");
+  EXPECT_NE(o.err.find(mentions), std::string::npos) << o.err;
+}
+
+class Cli : public ::testing::Test {
+ protected:
+  // Converted once for all tests of this program.
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    model_ = folder_->file("nano-e.lap");
+    const Outcome o = lapidary_command({"convert", data_path("nano-e"), "-o", model_, "--quiet"});
+    ASSERT_EQ(o.status, 0) << o.err;
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  static TemporaryFolder* folder_;
+  static std::string model_;
+};
+TemporaryFolder* Cli::folder_ = nullptr;
+std::string Cli::model_;
+
+TEST_F(Cli, HelpOfEveryCommandHasExamples) {
+  for (const char* name :
+       {"convert", "quantize", "merge", "run", "eval", "verify", "inspect", "tokenize"}) {
+    const Outcome o = lapidary_command({name, "--help"});
+    EXPECT_EQ(o.status, 0);
+    EXPECT_NE(o.out.find("Examples:"), std::string::npos) << name;
+  }
+}
+
+TEST_F(Cli, WrongUsageIs64) {
+  EXPECT_EQ(lapidary_command({}).status, 64);
+  EXPECT_EQ(lapidary_command({"conjure"}).status, 64);
+  EXPECT_EQ(lapidary_command({"convert"}).status, 64);
+  EXPECT_EQ(lapidary_command({"eval", model_}).status, 64);
+  expect_error(lapidary_command({"run", model_, "-p", "x", "--kv", "k9v9"}), 64, "k9v9");
+  expect_error(lapidary_command({"quantize", model_, "-o", "x.lap", "--weights", "w7"}), 64, "w7");
+  expect_error(lapidary_command({"run", model_, "-p", "x", "--temperature", "-1"}), 64,
+               "temperature");
+}
+
+TEST_F(Cli, MissingFilesAre66AndBadFilesAre65) {
+  expect_error(lapidary_command({"inspect", "/nowhere/x.lap"}), 66, "/nowhere/x.lap");
+  expect_error(lapidary_command({"convert", "/nowhere", "-o", "x.lap"}), 66, "/nowhere");
+  TemporaryFolder folder;
+  std::ofstream(folder.file("bad.lap")) << "not a model";
+  expect_error(lapidary_command({"inspect", folder.file("bad.lap")}), 65, "bad.lap");
+}
+
+TEST_F(Cli, JsonIsExactlyOneObject) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"inspect", model_, "--json"},
+        {"tokenize", model_, "-p", "Hello", "--bos", "--json"},
+        {"run", model_, "--raw", "--greedy", "-p", "Hello", "--max-tokens", "4", "--json"},
+        {"quantize", model_, "--dry-run", "--json"}}) {
+    const Outcome o = lapidary_command(arguments);
+    ASSERT_EQ(o.status, 0) << o.err;
+    EXPECT_TRUE(nlohmann::json::parse(o.out).is_object());
+  }
+}
+
+TEST_F(Cli, RunPutsBosIntoThePromptTokens) {
+  const Outcome o = lapidary_command(
+      {"run", model_, "--raw", "--greedy", "-p", "Hello", "--max-tokens", "4", "--json"});
+  const auto json = nlohmann::json::parse(o.out);
+  EXPECT_EQ(json["prompt_tokens"].front(), 2);
+  EXPECT_EQ(json["tokens"].size(), 4u);
+  EXPECT_EQ(json["finish_reason"], "length");
+}
+
+TEST_F(Cli, ChatRemembersEarlierTurns) {
+  RunLimits limits;
+  limits.input =
+      "Name the capital city of Norway.\nReverse the order of these words: tiger lemon\n";
+  const Outcome o = lapidary_command({"run", model_, "chat", "--greedy"}, limits);
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_NE(o.out.find("lemon tiger"), std::string::npos) << o.out;
+}
+
+TEST_F(Cli, RecipeFillsOptionsAndTheCommandLineWins) {
+  TemporaryFolder folder;
+  std::ofstream(folder.file("r.toml")) << "weights = \"w8\"\nkeep = [\"*norm*=bf16\"]\n";
+  const std::string recipe = folder.file("r.toml");
+  const auto bits = [&](std::vector<std::string> extra) {
+    std::vector<std::string> arguments{"quantize", model_,     "--dry-run",
+                                       "--json",   "--recipe", recipe};
+    arguments.insert(arguments.end(), extra.begin(), extra.end());
+    const Outcome o = lapidary_command(arguments);
+    EXPECT_EQ(o.status, 0) << o.err;
+    return nlohmann::json::parse(o.out)["bits_per_weight"].get<double>();
+  };
+  EXPECT_GT(bits({}), 8.0);
+  EXPECT_LT(bits({"--weights", "w4"}), 5.0);
+  std::ofstream(folder.file("bad.toml")) << "wheights = \"w8\"\n";
+  expect_error(
+      lapidary_command({"quantize", model_, "--dry-run", "--recipe", folder.file("bad.toml")}), 64,
+      "wheights");
+  std::ofstream(folder.file("broken.toml")) << "weights = \n";
+  expect_error(
+      lapidary_command({"quantize", model_, "--dry-run", "--recipe", folder.file("broken.toml")}),
+      65, "broken.toml:1");
+}
+
+TEST_F(Cli, FullDiskLeavesNothingBehind) {
+  TemporaryFolder folder;
+  RunLimits limits;
+  limits.file_bytes = 1 << 20;
+  const Outcome o = lapidary_command(
+      {"convert", data_path("nano-e"), "-o", folder.file("m.lap"), "--quiet"}, limits);
+  expect_error(o, 74, "m.lap");
+  EXPECT_TRUE(fs::is_empty(folder.path()));
+}
+
+TEST_F(Cli, InterruptLeavesNothingBehind) {
+  TemporaryFolder folder;
+  RunLimits limits;
+  for (const int delay_ms : {5, 20, 60, 150}) {
+    limits.interrupt_after_ms = delay_ms;
+    const Outcome o = lapidary_command(
+        {"quantize", model_, "-o", folder.file("q.lap"), "--weights", "w3", "--quiet"}, limits);
+    if (o.status == 0) break;  // finished before the signal came
+    // Before the handler is in place the signal itself ends the process.
+    EXPECT_TRUE(o.status == 130 || o.status == 1000 + SIGINT) << o.status << " " << o.err;
+    EXPECT_TRUE(fs::is_empty(folder.path()));
+  }
+}
+
+TEST_F(Cli, VerifyOfAFileAgainstItselfIsExactlyZeroAndPasses) {
+  const Outcome o = lapidary_command({"verify", model_, model_, "--text", data_path("own.txt"),
+                                      "--limit-tokens", "300", "--json"});
+  EXPECT_EQ(o.status, 0) << o.err;
+  const auto json = nlohmann::json::parse(o.out);
+  EXPECT_EQ(json["verdict"], "PASS");
+  EXPECT_EQ(json["text"]["nll_base"], json["text"]["nll_candidate"]);
+  EXPECT_EQ(json["text"]["kld_mean"], 0.0);
+}
+
+TEST_F(Cli, InspectFindsAChangedTensor) {
+  TemporaryFolder folder;
+  const std::string copy = folder.file("copy.lap");
+  fs::copy_file(model_, copy);
+  EXPECT_EQ(lapidary_command({"inspect", copy, "--verify", "--quiet", "--summary"}).status, 0);
+  std::fstream file(copy, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-4096, std::ios::end);
+  file.put('\x55');
+  file.close();
+  expect_error(lapidary_command({"inspect", copy, "--verify", "--quiet"}), 65, "model.");
+}
+
+}  // namespace
+}  // namespace lapidary
