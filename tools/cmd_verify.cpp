@@ -1,0 +1,180 @@
+// lapidary verify: two models on the same tokens and items, and a verdict one can sign.
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <memory>
+
+#include "formats/error.h"
+#include "formats/file.h"
+#include "formats/lap.h"
+#include "runtime/verify/builtin_text.h"
+#include "runtime/verify/verdict.h"
+#include "tools/cli/command_options.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/recipe.h"
+#include "tools/commands.h"
+#include "tools/report/verify_json.h"
+#include "tools/report/verify_report.h"
+
+namespace lapidary {
+namespace {
+
+// One side of the comparison as the user names it.
+struct SideOptions {
+  std::string model, kv = "off", activations = "int8", adapter;
+
+  std::unique_ptr<Scorer> open(int n_threads) const {
+    ModelOptions options{kv, activations, adapter, n_threads};
+    return make_engine_scorer(model, options.scorer_options());
+  }
+
+  VerifyLabels::Side label() const {
+    const std::unique_ptr<LapReader> lap = LapReader::open(model);
+    VerifyLabels::Side side;
+    side.name = std::filesystem::path(model).filename();
+    side.facts = {{"Size", format_bytes(static_cast<double>(lap->file_bytes()))},
+                  {"Bits per weight", fmt::format("{:.3f}", lap->bits_per_weight())},
+                  {"KV cache", kv == "off" ? "bf16" : kv},
+                  {"Activations", activations},
+                  {"Content", lap->content_hash().substr(0, 16)}};
+    if (!adapter.empty()) side.facts.emplace_back("Adapter", adapter);
+    return side;
+  }
+};
+
+struct VerifyCommand {
+  SideOptions base, candidate;
+  std::string text_file, tasks_file, html_file, junit_file;
+  TextOptions text;
+  Margins margins;
+  int64_t limit_items = 0;
+  int n_threads = 0;
+  OutputOptions out;
+
+  VerifyResult measure(const Events& events) const {
+    const std::unique_ptr<Scorer> a = base.open(n_threads), b = candidate.open(n_threads);
+    VerifyResult result;
+    result.margins = margins;
+    result.identical = a->identity() == b->identity();
+    if (!text_file.empty())
+      result.text = compare_text(*a, *b, read_text(text_file), text, events);
+    else if (tasks_file.empty())
+      result.text = compare_text(*a, *b, builtin_text(), text, events);
+    if (!tasks_file.empty()) {
+      const std::vector<TaskItem> items = read_tasks(tasks_file, limit_items);
+      result.tasks =
+          compare_tasks(items, score_tasks(*a, items, events), score_tasks(*b, items, events));
+    }
+    judge(result);
+    return result;
+  }
+
+  VerifyLabels labels() const {
+    VerifyLabels labels{base.label(), candidate.label(), text_file, tasks_file, "lapidary 0.1.0"};
+    if (text_file.empty() && tasks_file.empty()) labels.text_source = "built-in text";
+    return labels;
+  }
+
+  int run(CLI::App& sub) {
+    apply_recipe(sub);
+    VerifyResult result;
+    {
+      ProgressLine progress(out.quiet);
+      result = measure(progress.events());
+    }
+    if (!html_file.empty()) write_text_atomically(html_file, verify_html(result, labels()));
+    if (!junit_file.empty())
+      write_text_atomically(junit_file, verify_junit(result, "lapidary verify"));
+    if (out.json)
+      fmt::print("{}\n", verify_json(result));
+    else
+      print(result);
+    return verdict_exit_status(result.verdict);
+  }
+
+  void print(const VerifyResult& result) const {
+    if (const auto& t = result.text) {
+      fmt::print(
+          "text    {} tokens, nll {:.4f} -> {:.4f}, difference {:+.4f} [{:+.4f}, {:+.4f}] nats\n",
+          t->tokens, t->nll_base, t->nll_candidate, t->nll_candidate - t->nll_base, t->interval[0],
+          t->interval[1]);
+      fmt::print("        KLD mean {:.5f} median {:.5f} 99 % {:.4f}, same best token {:.1f} %\n",
+                 t->kld_mean, t->kld_median, t->kld_p99, 100 * t->top1_agreement);
+    }
+    for (const auto& [name, t] : result.tasks)
+      fmt::print(
+          "{:12} {:5} items  {:5.1f} % -> {:5.1f} %  difference {:+.1f} [{:+.1f}, {:+.1f}] "
+          "points\n",
+          name, t.items, 100 * t.base, 100 * t.candidate, 100 * t.difference, 100 * t.interval[0],
+          100 * t.interval[1]);
+    for (const std::string& reason : result.reasons) fmt::print("- {}\n", reason);
+    fmt::print("{}\n", verdict_name(result.verdict));
+    if (!html_file.empty()) fmt::print("report: {}\n", html_file);
+  }
+};
+
+void add_side(CLI::App& sub, SideOptions& side, const std::string& name) {
+  sub.add_option("--kv-" + name, side.kv, "KV cache of the " + name + ": off (bf16) or f32")
+      ->type_name("CODE")
+      ->capture_default_str();
+  sub.add_option("--activations-" + name, side.activations, "int8 or 16bit")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  sub.add_option("--adapter-" + name, side.adapter, "LoRA adapter of the " + name)
+      ->type_name("DIR");
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, Action& action) {
+  auto command = std::make_shared<VerifyCommand>();
+  CLI::App* sub = app.add_subcommand("verify", "Paired comparison: PASS, FAIL or INCONCLUSIVE");
+  sub->add_option("base", command->base.model, "The model that is trusted")
+      ->required()
+      ->type_name("BASE");
+  sub->add_option("candidate", command->candidate.model, "The model that is judged")
+      ->required()
+      ->type_name("CANDIDATE");
+  sub->add_option("--text", command->text_file,
+                  "Text to predict (default without --tasks: a built-in text)")
+      ->type_name("FILE");
+  sub->add_option("--tasks", command->tasks_file, "JSONL of task items")->type_name("FILE");
+  sub->add_option("--context", command->text.context, "Window length in tokens, BOS included")
+      ->type_name("N")
+      ->check(CLI::Range(2, 1 << 24))
+      ->capture_default_str();
+  sub->add_option("--limit-tokens", command->text.limit_tokens,
+                  "Keep the first N tokens of the text; 0: all")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--limit-items", command->limit_items,
+                  "Keep the first N items of each task; 0: all")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  add_side(*sub, command->base, "base");
+  add_side(*sub, command->candidate, "candidate");
+  sub->add_option("--margin-nats", command->margins.nats, "Loss of NLL that is still a PASS")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  sub->add_option("--margin-task", command->margins.task,
+                  "Loss of accuracy per task, 0.02 = 2 points")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  sub->add_option("--margin-pooled", command->margins.pooled, "Loss of accuracy over all items")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  sub->add_option("--html", command->html_file, "Write a report with pictures")->type_name("FILE");
+  sub->add_option("--junit", command->junit_file, "Write the verdict as JUnit XML")
+      ->type_name("FILE");
+  add_threads_option(*sub, command->n_threads);
+  add_recipe_option(*sub);
+  add_output_options(*sub, command->out);
+  sub->footer(
+      "Exit status: 0 PASS, 1 FAIL, 2 INCONCLUSIVE.\nExamples:\n"
+      "  lapidary verify model.lap model-w4.lap --text book.txt --html report.html\n"
+      "  lapidary verify model.lap tuned.lap --tasks skills.jsonl --text book.txt --json\n"
+      "  lapidary verify m.lap m.lap --adapter-candidate tuned/ --kv-candidate f32");
+  sub->callback(
+      [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
+}
+
+}  // namespace lapidary
