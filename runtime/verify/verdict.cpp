@@ -11,18 +11,10 @@
 namespace lapidary {
 namespace {
 
-// 12345 as "12,345".
-std::string count(int64_t n) {
-  std::string digits = std::to_string(n);
-  for (int64_t at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(static_cast<size_t>(at), 1, ',');
-  return digits;
-}
-
 // Rounded up to two digits: a sample size is an order of magnitude, not a promise.
-std::string rounded_count(double n) {
+std::string rounded(double n) {
   const double unit = std::pow(10.0, std::max(0.0, std::floor(std::log10(std::max(n, 1.0))) - 1));
-  return count(static_cast<int64_t>(std::ceil(n / unit - 1e-9) * unit));
+  return grouped(static_cast<int64_t>(std::ceil(n / unit - 1e-9) * unit));
 }
 
 // Differences of accuracy are spoken of in points: 0.0123 is 1.23 points.
@@ -52,22 +44,22 @@ std::string text_sentence(const VerifyResult& result, Verdict verdict) {
   if (result.identical)
     return fmt::format(
         "Text: the two models are the same and measured exactly zero difference on {} tokens.",
-        count(text.tokens));
+        grouped(text.tokens));
   const double loss = text.nll_candidate - text.nll_base, margin = result.margins.nats;
   const double low = text.interval[0], high = text.interval[1];
   const std::string measured =
       fmt::format("{:+.4f} nats per token (95 % interval {:+.4f} to {:+.4f}, {} tokens)", loss, low,
-                  high, count(text.tokens));
+                  high, grouped(text.tokens));
   if (verdict == Verdict::kPass)
     return fmt::format("Text: the loss is {}; even its worst bound is within the margin of {:.4f}.",
                        measured, margin);
   if (verdict == Verdict::kFail)
     return fmt::format(
-        "Text: the loss is {}; it exceeds the margin of {:.4f} and cannot be chance.", measured,
-        margin);
+        "Text: the loss is {}; it exceeds the margin of {:.4f} and its interval excludes zero.",
+        measured, margin);
   if (high <= margin)
     return fmt::format("Text: the loss is {}, but a PASS needs at least {} tokens.", measured,
-                       count(kMinTextTokens));
+                       grouped(kMinTextTokens));
   // The half-width shrinks with the root of the number of tokens.
   const double distance = loss <= margin ? margin - loss : loss;
   const double half_width = loss <= margin ? high - loss : loss - low;
@@ -87,7 +79,7 @@ std::string text_sentence(const VerifyResult& result, Verdict verdict) {
   return fmt::format(
       "Text: the loss is {}; the margin of {:.4f} lies inside the uncertainty. About {} tokens "
       "would decide.",
-      measured, margin, rounded_count(needed));
+      measured, margin, rounded(needed));
 }
 
 std::string task_sentence(const VerifyResult& result, const std::string& name, Verdict verdict) {
@@ -96,19 +88,20 @@ std::string task_sentence(const VerifyResult& result, const std::string& name, V
       name == kPooledName ? "All tasks pooled" : fmt::format("Task '{}'", name);
   if (result.identical)
     return fmt::format("{}: the two models are the same and agreed on all {} items.", title,
-                       count(task.items));
+                       grouped(task.items));
   const double margin = task_margin(result, name);
   const std::string measured =
       fmt::format("{:+.2f} points (95 % interval {:+.2f} to {:+.2f}; {} items, {} lost, {} gained)",
                   100 * task.difference, 100 * task.interval[0], 100 * task.interval[1],
-                  count(task.items), count(task.base_only), count(task.candidate_only));
+                  grouped(task.items), grouped(task.base_only), grouped(task.candidate_only));
   if (verdict == Verdict::kPass)
     return fmt::format(
         "{}: the difference is {}; even its worst bound is within the margin of {} points.", title,
         measured, points(margin));
   if (verdict == Verdict::kFail)
     return fmt::format(
-        "{}: the difference is {}; the loss exceeds the margin of {} points and cannot be chance.",
+        "{}: the difference is {}; the loss exceeds the margin of {} points and its interval "
+        "excludes zero.",
         title, measured, points(margin));
   const bool small_loss = -task.difference <= margin;
   const int64_t needed =
@@ -122,7 +115,7 @@ std::string task_sentence(const VerifyResult& result, const std::string& name, V
   return fmt::format(
       "{}: the difference is {}; the margin of {} points lies inside the uncertainty. About {} "
       "items would decide.",
-      title, measured, points(margin), rounded_count(static_cast<double>(needed)));
+      title, measured, points(margin), rounded(static_cast<double>(needed)));
 }
 
 // FAIL before INCONCLUSIVE before PASS.
@@ -142,6 +135,13 @@ std::string_view verdict_name(Verdict verdict) {
       return "INCONCLUSIVE";
   }
   return "";
+}
+
+std::string grouped(int64_t n) {
+  std::string digits = std::to_string(n);
+  for (int64_t at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3)
+    digits.insert(static_cast<size_t>(at), 1, ',');
+  return digits;
 }
 
 int verdict_exit_status(Verdict verdict) {

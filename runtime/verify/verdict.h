@@ -21,6 +21,8 @@ enum class Verdict { kPass, kFail, kInconclusive };
 std::string_view verdict_name(Verdict verdict);  // "PASS", ...
 int verdict_exit_status(Verdict verdict);        // 0, 1, 2
 
+std::string grouped(int64_t n);  // 12345 as "12,345"
+
 struct Margins {
   double nats = 0.02, task = 0.02, pooled = 0.01;
 };

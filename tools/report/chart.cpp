@@ -120,7 +120,7 @@ Svg draw(const IntervalPlot& chart) {
     if (std::isfinite(row.zone_high)) svg.line(to, top, to, top + kRow, "mark");
     top += kRow;
   }
-  for (const double tick : x.ticks(7)) {
+  for (const double tick : x.ticks(6)) {
     svg.line(x(tick), kTop, x(tick), bottom, "grid");
     svg.text(x(tick), bottom + 16, x.label(tick), "soft", "middle");
   }

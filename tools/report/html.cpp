@@ -28,13 +28,14 @@ p,li{overflow-wrap:anywhere}
 .card>p{margin:2px 0 10px;font-weight:600}
 dl{display:grid;grid-template-columns:auto 1fr;gap:3px 16px;margin:0;font-size:.9rem}
 dt{color:var(--soft)}dd{margin:0;text-align:right;overflow-wrap:anywhere;min-width:0}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:0 0 14px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:12px;margin:0 0 14px}
 .tile{background:var(--card);border:1px solid var(--rule);border-radius:12px;padding:12px 14px;box-shadow:var(--shadow)}
 .tile span{display:block;color:var(--soft);font-size:.8rem}.tile b{font-size:1.3rem;font-variant-numeric:tabular-nums}
-figure{margin:0 0 14px;padding:16px 18px}figure svg{display:block;max-width:100%;height:auto}
+figure{margin:0 0 14px;padding:16px 18px}figure svg{display:block;width:100%;height:auto}
 figcaption{color:var(--soft);font-size:.875rem;margin-top:8px}
 .table{overflow-x:auto;margin:0 0 14px}table{border-collapse:collapse;width:100%;font-size:.9rem}
-th,td{padding:9px 14px;text-align:left;border-bottom:1px solid var(--rule);vertical-align:top}
+th,td{padding:9px 11px;text-align:left;border-bottom:1px solid var(--rule);vertical-align:top}
+td:first-child{min-width:7em;overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:600;font-size:.8rem;white-space:nowrap}tr:last-child td{border-bottom:0}
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .pill span{display:inline-block;border:1px solid;border-radius:99px;padding:0 10px;font-size:.75rem;font-weight:600}

@@ -63,7 +63,7 @@ std::string text_section(const VerifyResult& result, const VerifyLabels& labels)
   const double loss = text.nll_candidate - text.nll_base;
   std::string out = html_heading("Text");
   out += html_tiles({
-      {"Tokens compared", fmt::format("{}", text.tokens), labels.text_source},
+      {"Tokens compared", grouped(text.tokens), labels.text_source},
       {"Base, nats per token", fmt::format("{:.4f}", text.nll_base),
        fmt::format("perplexity {:.2f}", std::exp(text.nll_base))},
       {"Candidate, nats per token", fmt::format("{:.4f}", text.nll_candidate),
@@ -71,7 +71,7 @@ std::string text_section(const VerifyResult& result, const VerifyLabels& labels)
       {"Difference", signed_number(loss, 4),
        "95 %: " + interval_text(text.interval[0], text.interval[1], 4)},
       {"Divergence (KLD), mean", small(text.kld_mean),
-       "median " + small(text.kld_median) + ", 99 % " + small(text.kld_p99)},
+       "median: " + small(text.kld_median) + ", 99\u00A0%: " + small(text.kld_p99)},
       {"Same top token", percent(text.top1_agreement), "of all positions"},
   });
 
@@ -130,7 +130,7 @@ std::string tasks_section(const VerifyResult& result, const VerifyLabels& labels
     const Verdict verdict = judge_task(result, name);
     const double low = 100 * task.interval[0], high = 100 * task.interval[1];
     rows.push_back({{name == kPooledName ? "all, pooled" : name, ""},
-                    {fmt::format("{}", task.items), "number"},
+                    {grouped(task.items), "number"},
                     {percent(task.base), "number"},
                     {percent(task.candidate), "number"},
                     {signed_number(100 * task.difference, 2), "number"},
