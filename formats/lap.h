@@ -50,7 +50,10 @@ class LapReader : public ModelSource {
   // Throws kNotFound, kIo, or kBadData naming the place (header, metadata, tokenizer, index).
   static std::unique_ptr<LapReader> open(const std::string& path);
 
+  // The first call unpacks tokenizer_json (tens of megabytes for real models) and throws kBadData
+  // when that fails; whoever only runs the model takes metadata_without_tokenizer().
   const ModelMetadata& metadata() const override;
+  const ModelMetadata& metadata_without_tokenizer() const;  // tokenizer_json may be empty
   const std::vector<SourceTensor>& tensors() const override;
   void read_rows(size_t index, int64_t first, int64_t count, std::span<float> out) const override;
   void read_raw(size_t index, int64_t first, int64_t count, std::span<uint8_t> out) const override;
@@ -68,7 +71,8 @@ class LapReader : public ModelSource {
   std::span<const uint8_t> tokenizer_tables() const;    // mapped compiled tables; may be empty
   uint64_t file_bytes() const;
   double bits_per_weight() const;  // 8 * stored bytes of all tensors / elements
-  // Hashes all tensor data; returns the names of tensors whose bytes changed.
+  // Hashes all tensor data; returns the names of tensors whose bytes (or the padding before them)
+  // changed.
   std::vector<std::string> verify(const Events& events) const;
 
  private:
@@ -80,7 +84,9 @@ class LapReader : public ModelSource {
   ~LapReader() override;
 };
 
-// Writes a .lap: declare all tensors, then stream each one's bytes in order.
+// Writes a .lap: declare all tensors, then stream each one's bytes in order. The constructor fills
+// in offsets and sizes; it throws kBadData for duplicate names and shapes that do not fit their
+// layout.
 class LapWriter {
  public:
   // `tokenizer_tables` are compiled tables (formats/tokenizer_tables.h), stored beside the JSON.
@@ -91,6 +97,7 @@ class LapWriter {
   // Appends bytes to tensor `index`; tensors may be written in any order, each from its start.
   void append(size_t index, std::span<const uint8_t> bytes);
   // Panels: code and meta bytes of matrix `expert`, panels [first_panel, ...), go to their places.
+  // REQUIRES: panels of one tensor in ascending order, experts too, not mixed with append().
   void write_panels(size_t index, int64_t expert, int64_t first_panel,
                     std::span<const uint8_t> codes, std::span<const uint8_t> meta);
   // The file's content hash. REQUIRES: every byte of every tensor was given.

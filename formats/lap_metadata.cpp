@@ -1,0 +1,72 @@
+// Key order is kept (ordered_json), so that text written by us comes back as it was given.
+#include "formats/lap_metadata.h"
+
+#include <nlohmann/json.hpp>
+
+#include "formats/error.h"
+
+namespace lapidary {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Deeper than any metadata, shallow enough for nlohmann's recursive dump().
+constexpr int kMaxDepth = 64;
+
+Json parse_object(std::string_view text, std::string_view what) {
+  const auto limit_depth = [&](int depth, Json::parse_event_t, Json&) {
+    if (depth > kMaxDepth) fail(ErrorCode::kBadData, "{}: nested too deeply", what);
+    return true;
+  };
+  try {
+    Json json = Json::parse(text, limit_depth);
+    if (!json.is_object()) fail(ErrorCode::kBadData, "{}: expected a JSON object", what);
+    return json;
+  } catch (const Json::exception& e) {
+    fail(ErrorCode::kBadData, "{}: {}", what, e.what());
+  }
+}
+
+Json object_or_empty(const std::string& text, std::string_view what) {
+  return text.empty() ? Json::object() : parse_object(text, what);
+}
+
+std::string object_text(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  if (found == json.end()) return "{}";
+  if (!found->is_object()) fail(ErrorCode::kBadData, "\"{}\": expected a JSON object", key);
+  return found->dump();
+}
+
+}  // namespace
+
+std::string metadata_to_json(const ModelMetadata& metadata) {
+  Json json;
+  json["config"] = parse_object(to_json(metadata.config), "config");
+  json["chat_template"] = metadata.chat_template;
+  json["generation_config"] = object_or_empty(metadata.generation_config, "generation_config");
+  json["recipe"] = object_or_empty(metadata.recipe, "recipe");
+  json["provenance"] = object_or_empty(metadata.provenance, "provenance");
+  try {
+    return json.dump();
+  } catch (const Json::exception& e) {  // invalid UTF-8
+    fail(ErrorCode::kBadData, "metadata: {}", e.what());
+  }
+}
+
+ModelMetadata metadata_from_json(std::string_view text) {
+  const Json json = parse_object(text, "JSON");
+  ModelMetadata metadata;
+  if (!json.contains("config")) fail(ErrorCode::kBadData, "\"config\" is missing");
+  metadata.config = model_config_from_json(object_text(json, "config"));
+  if (const auto found = json.find("chat_template"); found != json.end()) {
+    if (!found->is_string()) fail(ErrorCode::kBadData, "\"chat_template\": expected a string");
+    metadata.chat_template = found->get<std::string>();
+  }
+  metadata.generation_config = object_text(json, "generation_config");
+  metadata.recipe = object_text(json, "recipe");
+  metadata.provenance = object_text(json, "provenance");
+  return metadata;
+}
+
+}  // namespace lapidary
