@@ -6,8 +6,8 @@
 namespace lapidary {
 
 extern const KernelTable kReferenceKernels;  // reference.cpp
-#if defined(LAPIDARY_X86)
-extern const KernelTable kAvx2Kernels;  // avx2.cpp
+#if defined(LAPIDARY_X86)                    // set by kernels/CMakeLists.txt
+extern const KernelTable kAvx2Kernels;       // avx2.cpp
 #endif
 
 }  // namespace lapidary

@@ -1,0 +1,25 @@
+// The table for CPUs with AVX2, FMA and F16C (Haswell, Zen and later).
+#include "kernels/avx2.h"
+
+#include "kernels/tables.h"
+
+namespace lapidary {
+
+const KernelTable kAvx2Kernels{
+    .isa = Isa::kAvx2,
+    .name = "avx2",
+    .rotate = avx2::rotate,
+    .quantize = avx2::quantize,
+    .matmul_float = avx2::matmul_float,
+    .matmul_int8 = avx2::matmul_int8,
+    .dequantize_rows = avx2::dequantize_rows,
+    .rms_norm = avx2::rms_norm,
+    .rope = avx2::rope,
+    .gelu_mul = avx2::gelu_mul,
+    .silu_mul = avx2::silu_mul,
+    .attention = avx2::attention,
+    .softcap = avx2::softcap,
+    .float_to_bf16 = avx2::float_to_bf16,
+};
+
+}  // namespace lapidary

@@ -1,0 +1,41 @@
+// The AVX2 functions behind their table, by file. Contracts: kernels/kernels.h.
+//
+// Straightforward vector code: every floating-point sum has a fixed shape (8 lanes over ascending
+// k, folded in a fixed tree, once per 256 inputs), the same for any number of tokens and rows.
+#pragma once
+
+#include "kernels/kernels.h"
+#include "kernels/panel.h"
+
+namespace lapidary::avx2 {
+
+// avx2_activations.cpp
+void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
+void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
+              float* scales) noexcept;
+
+// avx2_matmul_float.cpp, avx2_matmul_int8.cpp
+void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
+                  int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;
+void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
+                 const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
+
+// avx2_dequantize.cpp
+void dequantize_rows(const MatrixView& w, int64_t first, int64_t count, float* out) noexcept;
+// One tile of a packed panel as floats: out[row * stride + k], 16 rows x 64 k.
+void expand_tile(const MatrixView& w, const PackedGeometry& g, const PanelParts& parts,
+                 int64_t tile, float* out, int64_t stride) noexcept;
+
+// avx2_elementwise.cpp
+void rms_norm(const float* x, const float* w, float offset, float eps, int64_t n_tokens,
+              int64_t width, float* out) noexcept;
+void rope(float* x, const float* cos, const float* sin, int n_heads, int head_dim) noexcept;
+void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
+void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
+void softcap(float* x, int64_t n, float cap) noexcept;
+void float_to_bf16(const float* x, int64_t n, uint16_t* out) noexcept;
+
+// avx2_attention.cpp
+void attention(const AttentionQuery& a, int first_head, int n_heads_here) noexcept;
+
+}  // namespace lapidary::avx2
