@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -24,12 +23,21 @@ class Adapter {
   // Throws kBadData when the adapter was made for another base (its recorded hash is neither the
   // model's nor the model's recorded source's) or does not fit its shapes.
   static std::shared_ptr<const Adapter> load(const std::string& folder, const Model& model);
-  // Null when the module is not adapted. `module` as in formats/peft.h.
-  const AdapterMatrix* find(std::string_view module) const;
-  int64_t max_rank() const;
+  // The same from an adapter in memory; `where` names it in errors.
+  static std::shared_ptr<const Adapter> make(const PeftAdapter& peft, const Model& model,
+                                             const std::string& where);
+  // Null when the matrix is not adapted. `matrix` is one of the model's own views.
+  const AdapterMatrix* find(const MatrixView& matrix) const {
+    const auto found = matrices_.find(&matrix);
+    return found == matrices_.end() ? nullptr : &found->second;
+  }
+  int64_t max_rank() const { return max_rank_; }
+  bool belongs_to(const Model& model) const { return &model == model_; }
 
  private:
-  std::unordered_map<std::string, AdapterMatrix> matrices_;
+  std::unordered_map<const MatrixView*, AdapterMatrix> matrices_;
+  int64_t max_rank_ = 0;
+  const Model* model_ = nullptr;
 };
 
 }  // namespace lapidary

@@ -1,9 +1,9 @@
 // The engine: one call, step(batch), computes everything: prompt chunks, decode tokens, evaluation.
 //
-// On one instruction set a token's logits are bit-identical for any chunking, batch and thread count.
-// Nothing is allocated after construction, except by new sequences. Layers that share another layer's
-// K and V run only for tokens whose logits are wanted. One engine computes one step at a time; use one
-// per thread.
+// On one instruction set a token's logits are bit-identical for any chunking, batch and thread
+// count. Nothing is allocated after construction, except by new sequences. Layers that share
+// another layer's K and V run only for tokens whose logits are wanted. One engine computes one step
+// at a time; use one per thread.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,8 @@ namespace lapidary {
 
 enum class ActivationType : uint8_t {
   kInt8,  // quantized matrices take rotated int8 activations
-  k16Bit  // quantized matrices take float activations (at least 16 bits): what the weights alone cost
+  k16Bit  // quantized matrices take float activations (at least 16 bits): what the weights alone
+          // cost
 };
 
 struct EngineOptions {
@@ -38,8 +39,8 @@ struct BatchItem {
   const Adapter* adapter = nullptr;  // null: the base model
 };
 
-// Called after each layer with the residual stream: layer 0 is the scaled embedding, layer l the output
-// of layer l (1-based), n_layers + 1 the final norm's output. [n_tokens, d_model]
+// Called after each layer with the residual stream: layer 0 is the scaled embedding, layer l the
+// output of layer l (1-based), n_layers + 1 the final norm's output. [n_tokens, d_model]
 using LayerTap = std::function<void(int layer, const float* hidden, int64_t n_tokens)>;
 
 class Engine {
@@ -53,8 +54,8 @@ class Engine {
   std::unique_ptr<Sequence> new_sequence(int64_t capacity, KvCode kv) const;
 
   // Returns logits [n_wanted, vocab_size] in batch order, after the soft-cap; valid until the next
-  // step. Throws kBadData for ids outside the vocabulary, kUsage for a full sequence or a batch over
-  // max_batch_tokens / max_logits.
+  // step. Throws kBadData for ids outside the vocabulary, kUsage for a full sequence or a batch
+  // over max_batch_tokens / max_logits.
   std::span<const float> step(std::span<const BatchItem> batch);
   void set_tap(LayerTap tap);  // for tests; slows nothing when unset
 

@@ -16,7 +16,7 @@ namespace lapidary {
 struct GenerateOptions {
   int64_t max_tokens = 256;
   SamplingOptions sampling;
-  std::vector<int32_t> stop_ids;   // usually config.eos_ids
+  std::vector<int32_t> stop_ids;  // usually config.eos_ids
   const Adapter* adapter = nullptr;
   std::function<void(int32_t)> on_token;  // each new token, stop tokens included
 };
@@ -27,8 +27,10 @@ struct GenerateResult {
   double prompt_seconds = 0, decode_seconds = 0;
 };
 
-// Appends `prompt` to `sequence` (which may hold earlier turns) and generates. Throws kUsage when the
-// prompt does not fit the sequence.
+// Appends `prompt` to `sequence` (which may hold earlier turns) and generates. On return the
+// sequence holds the prompt and all new tokens but the last, whose logits nobody has asked for: a
+// next turn begins its prompt with it. Throws kUsage for an empty prompt or one that does not fit
+// the sequence, kInterrupted when the events say so.
 GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int32_t> prompt,
                         const GenerateOptions& options, const Events& events = {});
 

@@ -7,6 +7,8 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "formats/lap.h"
@@ -15,16 +17,18 @@
 namespace lapidary {
 
 struct LayerWeights {
-  std::vector<float> input_norm, post_attention_norm;          // [d_model]
-  std::vector<float> pre_ff_norm, post_ff_norm;                // [d_model]
-  std::vector<float> q_norm, k_norm;                           // [head_dim], empty if none
-  MatrixView q, k, v, o;           // k, v empty (rows 0) when this layer does not own them
-  MatrixView gate, up, down;       // dense MLP
+  // [d_model]. Families without sandwich norms have only the first and the third, and Hugging Face
+  // calls that third one post_attention_layernorm.
+  std::vector<float> input_norm, post_attention_norm, pre_ff_norm, post_ff_norm;
+  std::vector<float> q_norm, k_norm;  // [head_dim], empty if none
+  MatrixView q, k, v, o;              // k, v empty (rows 0) when this layer does not own them
+  MatrixView gate, up, down;          // dense MLP
   float scalar = 1.0f;
   // Mixture of experts; empty if none.
-  MatrixView router;                                   // [n_experts, d_model]
-  std::vector<float> router_scale, per_expert_scale;   // [d_model], [n_experts]
-  std::vector<MatrixView> expert_gate_up, expert_down;  // per expert [2 d_expert, d_model], [d_model, d_expert]
+  MatrixView router;                                  // [n_experts, d_model]
+  std::vector<float> router_scale, per_expert_scale;  // [d_model], [n_experts]
+  std::vector<MatrixView> expert_gate_up,
+      expert_down;  // per expert [2 d_expert, d_model], [d_model, d_expert]
   std::vector<float> post_ff_norm_1, post_ff_norm_2, pre_ff_norm_2;
   // Per-layer embeddings; empty if none.
   MatrixView ple_gate, ple_projection;  // [ple_width, d_model], [d_model, ple_width]
@@ -33,23 +37,33 @@ struct LayerWeights {
 
 class Model {
  public:
+  // Throws kNotFound, kIo, or kBadData naming the tensor that is missing, too many, or misshapen.
   static std::shared_ptr<const Model> load(const std::string& path);
 
   const ModelConfig& config() const { return file_->metadata().config; }
   const LapReader& file() const { return *file_; }
+  bool has_tokenizer() const { return tokenizer_ != nullptr; }
+  // REQUIRES: has_tokenizer().
   const Tokenizer& tokenizer() const { return *tokenizer_; }
 
-  MatrixView embedding;        // [vocab, d_model]
-  MatrixView head;             // the same view when tied
+  MatrixView embedding;  // [vocab, d_model]
+  MatrixView head;       // the same view when tied
   std::vector<float> final_norm;
-  MatrixView ple_model_projection;        // [n_layers * ple_width, d_model]
+  MatrixView ple_model_projection;         // [n_layers * ple_width, d_model]
   std::vector<float> ple_projection_norm;  // [ple_width]
-  const LapTensor* ple_table = nullptr;   // read by pread
+  const LapTensor* ple_table = nullptr;    // read by pread; null if none
+  RowTableGeometry ple_geometry{};         // of ple_table
   std::vector<LayerWeights> layers;
+
+  // The matrix behind a module name ("model.layers.3.self_attn.q_proj"); null when there is none.
+  // Stacks of experts have no single matrix and are not found.
+  const MatrixView* find_matrix(std::string_view module) const;
 
  private:
   std::unique_ptr<LapReader> file_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::unordered_map<std::string, const MatrixView*> matrices_;
+  friend class ModelLoader;  // model.cpp
 };
 
 }  // namespace lapidary

@@ -1,7 +1,9 @@
 // Choosing the next token from logits: penalties, temperature, top-k, top-p, min-p, seed.
 //
-// Order as in llama.cpp and transformers: penalties on logits, temperature, top-k, top-p, min-p, draw.
-// The random generator is ours and portable: the same seed gives the same tokens everywhere.
+// Order as in llama.cpp and transformers: penalties on logits, temperature, top-k, top-p, min-p,
+// draw. The random generator is ours and portable: the same seed gives the same tokens everywhere.
+// repetition_penalty looks at prompt and answer (transformers), presence and frequency at the
+// answer only (as servers with OpenAI's interface do).
 #pragma once
 
 #include <cstdint>
@@ -30,17 +32,23 @@ SamplingOptions sampling_from_generation_config(std::string_view json);
 class Sampler {
  public:
   Sampler(const SamplingOptions& options, int64_t vocab_size);
-  int32_t sample(std::span<const float> logits);  // does not record
-  void record(int32_t token);                     // counts for the penalties
+  int32_t sample(std::span<const float> logits);        // does not record
+  void record(int32_t token);                           // a new token: counts for all penalties
+  void record_prompt(std::span<const int32_t> tokens);  // count for repetition_penalty only
 
  private:
-  SamplingOptions options_;
-  uint64_t rng_[2];
-  std::vector<int32_t> counts_;
   struct Candidate {
     float logit;
     int32_t id;
   };
+  float penalized(float logit, int32_t id) const;
+  void order_best(size_t count);
+  void cut_to_top_p(float best);
+
+  SamplingOptions options_;
+  uint64_t rng_[2];
+  std::vector<int32_t> counts_;
+  std::vector<uint8_t> in_prompt_;
   std::vector<Candidate> candidates_;
 };
 

@@ -1,0 +1,110 @@
+// What a step checks before it computes, so that a refused step changes nothing.
+#include "runtime/engine.h"
+
+#include <algorithm>
+
+#include "formats/error.h"
+#include "runtime/forward.h"
+
+namespace lapidary {
+
+struct Engine::State {
+  State(std::shared_ptr<const Model> m, const EngineOptions& o)
+      : model(std::move(m)), options(o), forward(*model, options) {}
+
+  std::shared_ptr<const Model> model;
+  EngineOptions options;
+  Forward forward;
+  LayerTap tap;
+};
+
+namespace {
+
+void check_options(const EngineOptions& options) {
+  // Above this a chunk only costs memory; matrices are long since read once per chunk.
+  constexpr int kMost = 65536;
+  if (options.max_batch_tokens < 1 || options.max_batch_tokens > kMost)
+    fail(ErrorCode::kUsage, "max_batch_tokens is {}: expected 1 to {}", options.max_batch_tokens,
+         kMost);
+  if (options.max_logits < 1 || options.max_logits > kMost)
+    fail(ErrorCode::kUsage, "max_logits is {}: expected 1 to {}", options.max_logits, kMost);
+}
+
+void check_item(const BatchItem& item, const Model& model) {
+  LAPIDARY_CHECK(item.sequence != nullptr);
+  const Sequence& sequence = *item.sequence;
+  const int64_t n = static_cast<int64_t>(item.tokens.size());
+  if (n == 0) fail(ErrorCode::kUsage, "a batch item without tokens: expected at least one");
+  LAPIDARY_CHECK(item.logits_from >= 0 && item.logits_from <= n);
+  if (n > sequence.max_batch_tokens())
+    fail(ErrorCode::kUsage, "{} tokens at once for a sequence made for {}; feed smaller chunks", n,
+         sequence.max_batch_tokens());
+  if (n > sequence.capacity() - sequence.length())
+    fail(ErrorCode::kUsage, "the sequence is full: {} tokens held, {} more, capacity {}",
+         sequence.length(), n, sequence.capacity());
+  for (int64_t i = 0; i < n; ++i)
+    if (item.tokens[i] < 0 || item.tokens[i] >= model.config().vocab_size)
+      fail(ErrorCode::kBadData, "token id {} at index {} is outside the vocabulary of {}",
+           item.tokens[i], i, model.config().vocab_size);
+  if (item.adapter && !item.adapter->belongs_to(model))
+    fail(ErrorCode::kUsage, "the adapter was loaded for another model");
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<const Model> model, const EngineOptions& options) {
+  check_options(options);
+  state_ = std::make_unique<State>(std::move(model), options);
+}
+Engine::~Engine() = default;
+
+const Model& Engine::model() const { return *state_->model; }
+const EngineOptions& Engine::options() const { return state_->options; }
+void Engine::set_tap(LayerTap tap) { state_->tap = std::move(tap); }
+
+std::unique_ptr<Sequence> Engine::new_sequence(int64_t capacity, KvCode kv) const {
+  auto sequence =
+      std::make_unique<Sequence>(model().config(), capacity, kv, options().max_batch_tokens);
+  state_->forward.workspace().reserve_keys(capacity);
+  return sequence;
+}
+
+std::span<const float> Engine::step(std::span<const BatchItem> batch) {
+  const EngineOptions& options = state_->options;
+  int64_t n_tokens = 0, n_wanted = 0;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    check_item(batch[i], *state_->model);
+    for (size_t j = 0; j < i; ++j)
+      if (batch[j].sequence == batch[i].sequence)
+        fail(ErrorCode::kUsage, "one sequence stands twice in a batch");
+    const int64_t n = static_cast<int64_t>(batch[i].tokens.size());
+    n_tokens += n;
+    n_wanted += n - batch[i].logits_from;
+    if (n_tokens > options.max_batch_tokens)
+      fail(ErrorCode::kUsage, "a batch of more than max_batch_tokens = {} tokens",
+           options.max_batch_tokens);
+    if (n_wanted > options.max_logits)
+      fail(ErrorCode::kUsage, "logits wanted for more than max_logits = {} tokens",
+           options.max_logits);
+  }
+  if (n_tokens == 0) return {};
+
+  Workspace& workspace = state_->forward.workspace();
+  workspace.rows.clear();
+  for (const BatchItem& item : batch) {
+    workspace.reserve_keys(item.sequence->capacity());
+    if (item.adapter) state_->forward.reserve_rank(item.adapter->max_rank());
+    for (size_t i = 0; i < item.tokens.size(); ++i)
+      workspace.rows.push_back({item.sequence, item.adapter,
+                                item.sequence->length() + static_cast<int64_t>(i), item.tokens[i],
+                                static_cast<int32_t>(workspace.rows.size()),
+                                static_cast<int64_t>(i) >= item.logits_from});
+  }
+  state_->forward.run(state_->tap);
+  for (const BatchItem& item : batch)
+    item.sequence->advance(static_cast<int64_t>(item.tokens.size()));
+  return {workspace.logits.data(),
+          static_cast<size_t>(n_wanted * state_->model->config().vocab_size)};
+}
+
+}  // namespace lapidary

@@ -1,0 +1,71 @@
+// The forward pass: one description, one function, every supported family.
+//
+// Works on the rows of one step (runtime/workspace.h), already checked by the engine; writes each
+// token's K and V into its sequence and the logits of the wanted rows into the workspace. Formulas:
+// gemma4-spec section 2, and its section 8 for the neighbour families. Everything is float32
+// between the matrices; each row is computed in an order of its own, so batches change no bit.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "kernels/thread_pool.h"
+#include "runtime/engine.h"
+#include "runtime/linear.h"
+#include "runtime/rope_table.h"
+#include "runtime/workspace.h"
+
+namespace lapidary {
+
+class Forward {
+ public:
+  Forward(const Model& model, const EngineOptions& options);
+
+  // Runs workspace().rows. Afterwards the first n rows of workspace().logits are the wanted rows'.
+  // Throws kIo before anything is changed when the per-layer embeddings cannot be read.
+  void run(const LayerTap& tap);
+
+  Workspace& workspace() { return workspace_; }
+  void reserve_rank(int64_t rank) { linear_.reserve_rank(rank); }
+
+ private:
+  // ple.cpp
+  void read_ple();
+  void combine_ple();
+  void inject_ple(int layer);
+  // moe.cpp
+  void mlp_with_experts(int layer);
+  void choose_experts(int layer);
+  void group_by_expert(int n_experts, int n_used);
+  void run_experts(int layer);
+  // forward.cpp
+  void embed();
+  void attention(int layer);
+  void finish_q(int layer, int64_t t);
+  void store_kv(int layer, int64_t t);
+  void attend(int layer);
+  void mlp(int layer);
+  void dense_mlp(int layer, const float* x, float* out);
+  void head();
+  void drop_unwanted_rows();
+
+  int64_t n() const { return static_cast<int64_t>(workspace_.rows.size()); }
+  // out = RMSNorm of each row of x [n, d_model]; `weight` empty: weightless.
+  void norm(const float* x, const std::vector<float>& weight, float* out);
+  // hidden += branch, through `weight`'s norm where the model has norms on branch outputs.
+  void add_branch(float* branch, const std::vector<float>& weight);
+  void activate(const float* gate, const float* up, int64_t width, float* out) const;
+
+  const Model& model_;
+  const ModelConfig& config_;
+  const KernelTable& kernels_;
+  ThreadPool pool_;
+  RopeTable rope_;
+  Workspace workspace_;
+  Linear linear_;
+  std::vector<Product> expert_products_;  // reserved for all experts
+  int last_kv_layer_ = 0;                 // later layers only read K and V
+};
+
+}  // namespace lapidary

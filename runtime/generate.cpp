@@ -1,0 +1,76 @@
+// Prefill in chunks, then one token at a time.
+#include "runtime/generate.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "formats/error.h"
+
+namespace lapidary {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Feeds the prompt and returns the logits of its last token.
+std::span<const float> prefill(Engine& engine, Sequence& sequence, std::span<const int32_t> prompt,
+                               const Adapter* adapter, const Events& events) {
+  const size_t chunk =
+      static_cast<size_t>(std::min(engine.options().max_batch_tokens, sequence.max_batch_tokens()));
+  std::span<const float> logits;
+  for (size_t done = 0; done < prompt.size();) {
+    events.progress({"tokens", done, prompt.size(), 0, "prompt"});
+    const auto tokens = prompt.subspan(done, std::min(chunk, prompt.size() - done));
+    done += tokens.size();
+    const int64_t n = static_cast<int64_t>(tokens.size());
+    const BatchItem item{&sequence, tokens, done == prompt.size() ? n - 1 : n, adapter};
+    logits = engine.step({&item, 1});
+  }
+  return logits;
+}
+
+}  // namespace
+
+GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int32_t> prompt,
+                        const GenerateOptions& options, const Events& events) {
+  if (prompt.empty()) fail(ErrorCode::kUsage, "the prompt has no tokens: expected at least one");
+  const int64_t room = sequence.capacity() - sequence.length();
+  if (static_cast<int64_t>(prompt.size()) > room)
+    fail(ErrorCode::kUsage,
+         "the prompt has {} tokens, the context has room for {}; use a larger one", prompt.size(),
+         room);
+
+  Sampler sampler(options.sampling, engine.model().config().vocab_size);
+  sampler.record_prompt(prompt);
+  GenerateResult result;
+  auto start = std::chrono::steady_clock::now();
+  std::span<const float> logits = prefill(engine, sequence, prompt, options.adapter, events);
+  result.prompt_seconds = seconds_since(start);
+
+  start = std::chrono::steady_clock::now();
+  result.finish_reason = "length";
+  while (static_cast<int64_t>(result.tokens.size()) < options.max_tokens) {
+    events.poll();
+    const int32_t token = sampler.sample(logits);
+    sampler.record(token);
+    result.tokens.push_back(token);
+    if (options.on_token) options.on_token(token);
+    if (std::find(options.stop_ids.begin(), options.stop_ids.end(), token) !=
+        options.stop_ids.end()) {
+      result.finish_reason = "stop";
+      break;
+    }
+    if (static_cast<int64_t>(result.tokens.size()) == options.max_tokens) break;
+    if (sequence.length() == sequence.capacity()) {
+      result.finish_reason = "context";
+      break;
+    }
+    const BatchItem item{&sequence, {&result.tokens.back(), 1}, 0, options.adapter};
+    logits = engine.step({&item, 1});
+  }
+  result.decode_seconds = seconds_since(start);
+  return result;
+}
+
+}  // namespace lapidary

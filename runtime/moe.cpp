@@ -1,0 +1,124 @@
+// Mixture of experts beside a dense MLP (Gemma 4 26B-A4B). Formulas: gemma4-spec 2.9.
+//
+// Both branches and the router start from the same residual stream. Tokens are grouped by expert,
+// so that each chosen expert is one product; a token's experts are summed in ascending expert
+// order, whoever shares the batch.
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/forward.h"
+
+namespace lapidary {
+
+void Forward::mlp_with_experts(int layer) {
+  Workspace& ws = workspace_;
+  const LayerWeights& weights = model_.layers[layer];
+  choose_experts(layer);
+  run_experts(layer);
+  norm(ws.expert_branch.data(), weights.post_ff_norm_2, ws.expert_branch.data());
+
+  norm(ws.hidden.data(), weights.pre_ff_norm, ws.normed.data());
+  dense_mlp(layer, ws.normed.data(), ws.branch.data());
+  norm(ws.branch.data(), weights.post_ff_norm_1, ws.branch.data());
+
+  float* branch = ws.branch.data();
+  const float* experts = ws.expert_branch.data();
+  for (int64_t i = 0; i < n() * config_.d_model; ++i) branch[i] += experts[i];
+  add_branch(branch, weights.post_ff_norm);
+}
+
+// Per token the n_experts_used best, in ascending expert order, and what each one's output weighs:
+// softmax over the chosen logits (equal to renormalizing a softmax over all), times its own scale.
+void Forward::choose_experts(int layer) {
+  Workspace& ws = workspace_;
+  const LayerWeights& weights = model_.layers[layer];
+  const int n_experts = config_.layers[layer].n_experts;
+  const int n_used = config_.layers[layer].n_experts_used;
+  const int64_t d_model = config_.d_model;
+  const float input_scale = 1.0f / std::sqrt(static_cast<float>(d_model));
+  pool_.run(n(), [&](int64_t t) {
+    float* z = ws.normed.row(t, d_model);
+    kernels_.rms_norm(ws.hidden.row(t, d_model), nullptr, 0.0f, config_.norm_eps, 1, d_model, z);
+    for (int64_t i = 0; i < d_model; ++i) z[i] = z[i] * weights.router_scale[i] * input_scale;
+  });
+  linear_.multiply(ws.normed.data(), ws.rows, d_model,
+                   {{&weights.router, ws.router_logits.data()}});
+  pool_.run(n(), [&](int64_t t) {
+    const float* logits = ws.router_logits.row(t, n_experts);
+    int32_t* chosen = ws.chosen.row(t, n_used);
+    float* weight = ws.chosen_weight.row(t, n_used);
+    // Insertion into a short list kept best first; the lower expert wins a tie.
+    int n_chosen = 0;
+    for (int32_t e = 0; e < n_experts; ++e) {
+      int at = n_chosen;
+      while (at > 0 && logits[e] > logits[chosen[at - 1]]) --at;
+      if (at == n_used) continue;
+      n_chosen = std::min(n_chosen + 1, n_used);
+      for (int i = n_chosen - 1; i > at; --i) chosen[i] = chosen[i - 1];
+      chosen[at] = e;
+    }
+    const float best = logits[chosen[0]];
+    std::sort(chosen, chosen + n_used);
+    float sum = 0.0f;
+    for (int i = 0; i < n_used; ++i) sum += weight[i] = std::exp(logits[chosen[i]] - best);
+    for (int i = 0; i < n_used; ++i)
+      weight[i] = weight[i] / sum * weights.per_expert_scale[chosen[i]];
+  });
+}
+
+// Counting sort of (token, expert) pairs by expert: where each pair's row lies in expert_in.
+void Forward::group_by_expert(int n_experts, int n_used) {
+  Workspace& ws = workspace_;
+  int32_t* first = ws.expert_first.data();
+  const int64_t n_slots = n() * n_used;
+  std::fill_n(first, n_experts + 1, 0);
+  for (int64_t slot = 0; slot < n_slots; ++slot) ++first[ws.chosen.data()[slot] + 1];
+  for (int e = 0; e < n_experts; ++e) first[e + 1] += first[e];
+  // Filling moves each start to its group's end, which is the next group's start: shift back after.
+  for (int64_t slot = 0; slot < n_slots; ++slot)
+    ws.grouped_row.data()[slot] = first[ws.chosen.data()[slot]]++;
+  for (int e = n_experts; e > 0; --e) first[e] = first[e - 1];
+  first[0] = 0;
+}
+
+void Forward::run_experts(int layer) {
+  Workspace& ws = workspace_;
+  const LayerWeights& weights = model_.layers[layer];
+  const LayerConfig& shape = config_.layers[layer];
+  const int n_used = shape.n_experts_used;
+  const int64_t d_model = config_.d_model, d_expert = shape.d_expert, n_slots = n() * n_used;
+  group_by_expert(shape.n_experts, n_used);
+  norm(ws.hidden.data(), weights.pre_ff_norm_2, ws.normed.data());
+  pool_.run(n_slots, [&](int64_t slot) {
+    std::copy_n(ws.normed.row(slot / n_used, d_model), d_model,
+                ws.expert_in.row(ws.grouped_row.data()[slot], d_model));
+  });
+
+  const int32_t* first = ws.expert_first.data();
+  const auto multiply = [&](const std::vector<MatrixView>& experts, const float* x, int64_t k,
+                            float* y) {
+    expert_products_.clear();
+    for (int e = 0; e < shape.n_experts; ++e)
+      if (first[e + 1] > first[e])
+        expert_products_.push_back({&experts[e], y, first[e], first[e + 1] - first[e]});
+    linear_.multiply(x, n_slots, k, expert_products_);
+  };
+  multiply(weights.expert_gate_up, ws.expert_in.data(), d_model, ws.expert_gate_up.data());
+  pool_.run(n_slots, [&](int64_t row) {
+    const float* gate = ws.expert_gate_up.row(row, 2 * d_expert);
+    activate(gate, gate + d_expert, d_expert, ws.expert_act.row(row, d_expert));
+  });
+  multiply(weights.expert_down, ws.expert_act.data(), d_expert, ws.expert_out.data());
+
+  pool_.run(n(), [&](int64_t t) {
+    float* out = ws.expert_branch.row(t, d_model);
+    std::fill_n(out, d_model, 0.0f);
+    for (int64_t slot = t * n_used; slot < (t + 1) * n_used; ++slot) {
+      const float weight = ws.chosen_weight.data()[slot];
+      const float* expert = ws.expert_out.row(ws.grouped_row.data()[slot], d_model);
+      for (int64_t i = 0; i < d_model; ++i) out[i] += weight * expert[i];
+    }
+  });
+}
+
+}  // namespace lapidary

@@ -1,0 +1,67 @@
+// Per-layer embeddings: a second, small embedding of every token for every layer (Gemma 4 E
+// models). Formulas: gemma4-spec 2.7. The table is large and each token needs one row of it, so
+// rows are read with pread and never count as resident.
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "runtime/forward.h"
+
+namespace lapidary {
+
+// Before anything else of a step: this is the only part that can fail.
+void Forward::read_ple() {
+  Workspace& ws = workspace_;
+  const RowTableGeometry& table = model_.ple_geometry;
+  for (int64_t t = 0; t < n(); ++t)
+    model_.file().file().read_at(
+        model_.ple_table->offset +
+            static_cast<uint64_t>(ws.rows[t].token) * static_cast<uint64_t>(table.row_bytes),
+        {ws.ple_bytes.row(t, table.row_bytes), static_cast<size_t>(table.row_bytes)});
+}
+
+// ple = (norm(projection(h0) / sqrt(d_model)) + sqrt(width) * table row) / sqrt(2)
+void Forward::combine_ple() {
+  Workspace& ws = workspace_;
+  const RowTableGeometry& table = model_.ple_geometry;
+  const int64_t width = config_.ple_width, n_layers = config_.n_layers();
+  const float projection_scale = 1.0f / std::sqrt(static_cast<float>(config_.d_model));
+  const float token_scale = std::sqrt(static_cast<float>(width));
+  const float mix = 1.0f / std::numbers::sqrt2_v<float>;
+  const float offset = config_.norm_unit_offset ? 1.0f : 0.0f;
+
+  linear_.multiply(ws.hidden.data(), ws.rows, config_.d_model,
+                   {{&model_.ple_model_projection, ws.ple.data()}});
+  pool_.run(n(), [&](int64_t t) {
+    float* out = ws.ple.row(t, n_layers * width);
+    float* token = ws.ple_token.row(t, n_layers * width);
+    const uint8_t* records = ws.ple_bytes.row(t, table.row_bytes);
+    for (int64_t l = 0; l < n_layers; ++l)
+      unpack_record(table, model_.ple_table->scale_type,
+                    {records + l * table.record_bytes, static_cast<size_t>(table.record_bytes)},
+                    {token + l * width, static_cast<size_t>(width)});
+    for (int64_t i = 0; i < n_layers * width; ++i) out[i] *= projection_scale;
+    kernels_.rms_norm(out, model_.ple_projection_norm.data(), offset, config_.norm_eps, n_layers,
+                      width, out);
+    for (int64_t i = 0; i < n_layers * width; ++i) out[i] = (out[i] + token[i] * token_scale) * mix;
+  });
+}
+
+// hidden += norm(projection(act(gate(hidden)) * ple))
+void Forward::inject_ple(int layer) {
+  Workspace& ws = workspace_;
+  const LayerWeights& weights = model_.layers[layer];
+  const int64_t width = config_.ple_width;
+  linear_.multiply(ws.hidden.data(), ws.rows, config_.d_model,
+                   {{&weights.ple_gate, ws.ple_gate.data()}});
+  pool_.run(n(), [&](int64_t t) {
+    float* gate = ws.ple_gate.row(t, width);
+    const float* ple = ws.ple.row(ws.rows[t].source, config_.n_layers() * width) + layer * width;
+    activate(gate, ple, width, gate);
+  });
+  linear_.multiply(ws.ple_gate.data(), ws.rows, width,
+                   {{&weights.ple_projection, ws.branch.data()}});
+  add_branch(ws.branch.data(), weights.post_ple_norm);
+}
+
+}  // namespace lapidary
