@@ -60,7 +60,7 @@ std::string verify_json(const VerifyResult& result) {
                          {"task", result.margins.task},
                          {"pooled", result.margins.pooled}}},
                        {"reasons", result.reasons}};
-  return report.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return report.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string verify_junit(const VerifyResult& result, const std::string& name) {
