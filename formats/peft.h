@@ -34,6 +34,9 @@ struct PeftConfig {
   std::map<std::string, int> rank_pattern;
   std::map<std::string, double> alpha_pattern;
   std::string base_model_name;
+  // What stands for "model." in the tensor keys: multimodal classes of transformers say
+  // "model.language_model." instead. read_peft() keeps what it found.
+  std::string base_prefix = "model.";
 };
 
 struct PeftAdapter {

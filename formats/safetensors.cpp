@@ -1,57 +1,45 @@
-// The safetensors reader. The header is parsed by a SAX handler that sees every key, because a DOM
-// would silently keep the last of two tensors with one name; depth is bounded for the same reason.
+// The safetensors reader: nothing in a header is believed before it is checked against the file's
+// size and the other entries. The writer is in safetensors_writer.cpp.
 #include "formats/safetensors.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 
 #include "formats/error.h"
+#include "formats/json_guard.h"
 
 namespace lapidary {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "safetensors are read as they lie");
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 constexpr uint64_t kMaxHeaderBytes = 100 << 20;  // the limit of the reference implementation
 constexpr uint64_t kMaxIndexBytes = 64 << 20;
 constexpr int kMaxDepth = 8;
 constexpr size_t kMaxDimensions = 8;
 
-// Parses a JSON object with bounded depth and unique keys at the top two levels.
-Json parse_strictly(std::string_view text, const std::string& where) {
-  std::vector<std::set<std::string>> keys(kMaxDepth + 2);
-  const auto check = [&](int depth, Json::parse_event_t event, Json& value) {
-    if (depth > kMaxDepth) fail(ErrorCode::kBadData, "{}: header nested too deeply", where);
-    const size_t level = static_cast<size_t>(depth);
-    if (event == Json::parse_event_t::object_start) keys[level + 1].clear();
-    if (event == Json::parse_event_t::key && !keys[level].insert(value.get<std::string>()).second)
-      fail(ErrorCode::kBadData, "{}: \"{}\" stands twice in the header", where,
-           value.get<std::string>());
-    return true;
-  };
-  try {
-    Json json = Json::parse(text, check);
-    if (!json.is_object()) fail(ErrorCode::kBadData, "{}: header is not a JSON object", where);
-    return json;
-  } catch (const nlohmann::json::exception& e) {
-    fail(ErrorCode::kBadData, "{}: bad JSON: {}", where, e.what());
-  }
+Json parse_object(const std::string& text, const std::string& where) {
+  guard_json(text, where, kMaxDepth);
+  Json json = Json::parse(text);
+  if (!json.is_object()) fail(ErrorCode::kBadData, "{}: header is not a JSON object", where);
+  return json;
 }
 
 uint64_t checked_number(const Json& value, const std::string& what) {
   if (!value.is_number_unsigned())
-    fail(ErrorCode::kBadData, "{}: {} is not a whole number of 0 or more", what, value.dump());
+    fail(ErrorCode::kBadData, "{}: {} is not a whole number of 0 or more", what,
+         excerpt(value.dump()));
   return value.get<uint64_t>();
 }
 
-// shape product * dtype bytes, or an Error when it exceeds 2^62.
+// shape product * dtype bytes, or an Error when it exceeds 2^62 on the way.
 uint64_t checked_bytes(const std::vector<int64_t>& shape, DType type, const std::string& what) {
   constexpr uint64_t kLimit = uint64_t{1} << 62;
   uint64_t bytes = static_cast<uint64_t>(dtype_bytes(type));
@@ -64,7 +52,7 @@ uint64_t checked_bytes(const std::vector<int64_t>& shape, DType type, const std:
 }
 
 SafetensorsEntry parse_entry(const std::string& name, const Json& json, const std::string& path) {
-  const std::string what = fmt::format("{}: tensor \"{}\"", path, name);
+  const std::string what = fmt::format("{}: tensor \"{}\"", path, excerpt(name));
   if (!json.is_object() || !json.contains("dtype") || !json.contains("shape") ||
       !json.contains("data_offsets"))
     fail(ErrorCode::kBadData, "{}: expected dtype, shape and data_offsets", what);
@@ -75,7 +63,7 @@ SafetensorsEntry parse_entry(const std::string& name, const Json& json, const st
   if (!type)
     fail(ErrorCode::kBadData,
          "{}: dtype {} is not supported (F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL)", what,
-         dtype.dump());
+         excerpt(dtype.dump()));
   entry.dtype = *type;
   const Json& shape = json["shape"];
   if (!shape.is_array() || shape.size() > kMaxDimensions)
@@ -98,13 +86,12 @@ SafetensorsEntry parse_entry(const std::string& name, const Json& json, const st
   return entry;
 }
 
-void check_overlaps(std::vector<SafetensorsEntry> entries, const std::string& path) {
-  std::sort(entries.begin(), entries.end(),
-            [](const auto& a, const auto& b) { return a.offset < b.offset; });
+// REQUIRES: sorted by offset, then size, so that empty tensors come before what starts there.
+void check_overlaps(const std::vector<SafetensorsEntry>& entries, const std::string& path) {
   for (size_t i = 1; i < entries.size(); ++i)
     if (entries[i].offset < entries[i - 1].offset + entries[i - 1].bytes)
-      fail(ErrorCode::kBadData, "{}: tensors \"{}\" and \"{}\" overlap", path, entries[i - 1].name,
-           entries[i].name);
+      fail(ErrorCode::kBadData, "{}: tensors \"{}\" and \"{}\" overlap", path,
+           excerpt(entries[i - 1].name), excerpt(entries[i].name));
 }
 
 // Entries of one file, offsets absolute.
@@ -125,7 +112,8 @@ std::vector<SafetensorsEntry> parse_file(const ReadFile& file, size_t shard,
 
   const uint64_t data_bytes = file.size_bytes() - 8 - header_bytes;
   std::vector<SafetensorsEntry> entries;
-  for (const auto& [name, json] : parse_strictly(text, path).items()) {
+  const Json header = parse_object(text, path);
+  for (const auto& [name, json] : header.items()) {
     if (name == "__metadata__") {
       if (!json.is_object()) fail(ErrorCode::kBadData, "{}: __metadata__ is not an object", path);
       for (const auto& [key, value] : json.items())
@@ -141,6 +129,9 @@ std::vector<SafetensorsEntry> parse_file(const ReadFile& file, size_t shard,
     entry.shard = shard;
     entries.push_back(std::move(entry));
   }
+  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.offset, a.bytes, a.name) < std::tie(b.offset, b.bytes, b.name);
+  });
   check_overlaps(entries, path);
   return entries;
 }
@@ -151,14 +142,14 @@ bool is_plain_name(const std::string& name) {
 
 // Tensor name -> shard file name.
 std::map<std::string, std::string> read_index(const std::string& path) {
-  const Json json = parse_strictly(read_text(path, kMaxIndexBytes), path);
+  const Json json = parse_object(read_text(path, kMaxIndexBytes), path);
   const auto map = json.find("weight_map");
   if (map == json.end() || !map->is_object()) fail(ErrorCode::kBadData, "{}: no weight_map", path);
   std::map<std::string, std::string> shards;
   for (const auto& [tensor, file] : map->items()) {
     if (!file.is_string() || !is_plain_name(file.get<std::string>()))
       fail(ErrorCode::kBadData, "{}: shard {} of \"{}\" is not a plain file name", path,
-           file.dump(), tensor);
+           excerpt(file.dump()), excerpt(tensor));
     shards[tensor] = file.get<std::string>();
   }
   return shards;
@@ -298,28 +289,6 @@ std::vector<int32_t> SafetensorsSet::read_ints(const SafetensorsEntry& entry) co
     out[i] = static_cast<int32_t>(value);
   }
   return out;
-}
-
-void write_safetensors(const std::string& path, const std::vector<SafetensorsOutput>& tensors,
-                       const std::map<std::string, std::string>& file_metadata) {
-  Json header = Json::object();
-  if (!file_metadata.empty()) header["__metadata__"] = file_metadata;
-  uint64_t position = 0;
-  for (const SafetensorsOutput& t : tensors) {
-    LAPIDARY_CHECK(t.bytes.size() == checked_bytes(t.shape, t.dtype, t.name));
-    header[t.name] = {{"dtype", dtype_name(t.dtype)},
-                      {"shape", t.shape},
-                      {"data_offsets", {position, position + t.bytes.size()}}};
-    position += t.bytes.size();
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + 7) / 8 * 8, ' ');
-
-  AtomicFile file(path);
-  file.write(std::bit_cast<std::array<uint8_t, 8>>(static_cast<uint64_t>(text.size())));
-  file.write({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
-  for (const SafetensorsOutput& t : tensors) file.write(t.bytes);
-  file.commit();
 }
 
 }  // namespace lapidary

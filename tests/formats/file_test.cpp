@@ -9,7 +9,7 @@
 #include <fstream>
 #include <vector>
 
-#include "formats/error.h"
+#include "tests/formats/error_of.h"
 #include "tests/test_data.h"
 
 namespace lapidary {
@@ -23,17 +23,6 @@ std::span<const uint8_t> bytes_of(std::string_view text) {
 
 void put(const std::string& path, std::string_view text) {
   std::ofstream(path, std::ios::binary) << text;
-}
-
-template <class F>
-Error error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e;
-  }
-  ADD_FAILURE() << "no Error was thrown";
-  return {ErrorCode::kInternal, ""};
 }
 
 size_t files_in(const std::string& folder) {
