@@ -1,5 +1,5 @@
-// merge: an adapter into its bf16 master, rounded once from float32 W + s B A; optionally straight to a
-// packed code. Works without LibTorch.
+// merge: an adapter into its bf16 master, rounded once from float32 W + s B A; optionally straight
+// to a packed code. Works without LibTorch.
 #pragma once
 
 #include <optional>
@@ -20,7 +20,8 @@ struct MergeReport {
   std::string content_hash;
   double seconds = 0;
 };
-// Throws kBadData when the adapter's base is neither `base` nor what `base` was recorded to be made from.
+// Throws kBadData when the adapter's base is neither `base` nor what `base` was recorded to be made
+// from.
 MergeReport merge(const std::string& base, const std::string& adapter_folder,
                   const std::string& output, const MergeOptions& options, const Events& events);
 

@@ -1,7 +1,8 @@
 // quantize: a model source into a .lap with packed weights.
 //
-// Plain rounding: per 32 inputs (or scale block) the scale and multiplier that minimise the squared error,
-// found by a clip search; K rotated by the signed WHT of 64 where the code allows. Streams panel by panel.
+// Plain rounding: per 32 inputs (or scale block) the scale and multiplier that minimise the squared
+// error, found by a clip search; K rotated by the signed WHT of 64 where the code allows. Streams
+// panel by panel.
 #pragma once
 
 #include <optional>
@@ -16,7 +17,8 @@ namespace lapidary {
 
 struct QuantizeOptions {
   Code weights = Code::kW4;
-  std::vector<std::pair<std::string, Code>> keep;  // glob pattern on tensor names = code; first match wins
+  std::vector<std::pair<std::string, Code>>
+      keep;  // glob pattern on tensor names = code; first match wins
   bool allow_requantize = false;
   bool rotate = true;
   int n_threads = 0;

@@ -1,0 +1,78 @@
+// The rules of quantize's plan, and plan() itself: sizes without work.
+#include "quantize/tensor_plan.h"
+
+#include <fnmatch.h>
+
+#include "formats/lap_copy.h"
+
+namespace lapidary {
+namespace {
+
+// Inputs below which padding to 64 would cost more than packing saves.
+constexpr int64_t kNarrowestK = kTileK;
+
+// Small, and every token passes through them: a wrong expert or a wrong projection of all per-layer
+// inputs costs more than their bits.
+constexpr std::string_view kSensitive[] = {"router.proj.weight",
+                                           "per_layer_model_projection.weight"};
+
+Code chosen_code(const SourceTensor& tensor, const QuantizeOptions& options) {
+  for (const auto& [pattern, code] : options.keep)
+    if (fnmatch(pattern.c_str(), tensor.name.c_str(), 0) == 0) return code;
+  for (const std::string_view suffix : kSensitive)
+    if (tensor.name.ends_with(suffix) && traits(options.weights).bits < 8) return Code::kW8;
+  return options.weights;
+}
+
+LapTensor plan_tensor(const SourceTensor& tensor, const ModelConfig& config,
+                      const QuantizeOptions& options) {
+  LapTensor entry;
+  entry.name = tensor.name;
+  entry.shape = tensor.shape;
+  const bool per_layer = tensor.name == kPleTensor && config.ple_width > 0;
+  const bool packable = tensor.shape.size() > 1 && (per_layer || tensor.k() >= kNarrowestK);
+  const bool stays = !packable && traits(tensor.code).is_float;
+  entry.code = stays ? tensor.code : chosen_code(tensor, options);
+  const bool is_float = traits(entry.code).is_float;
+  if (per_layer) {
+    entry.layout = Layout::kRowTable;
+    entry.record_width = config.ple_width;
+  } else if (!is_float) {
+    entry.layout = Layout::kPanels;
+    // Codes with a scale per 32 hold imported lattices, which a rotation would destroy.
+    entry.rotated = options.rotate && traits(entry.code).scale_k != kGroupK;
+  }
+  entry.bytes = stored_bytes(entry);
+  return entry;
+}
+
+}  // namespace
+
+std::vector<LapTensor> plan_tensors(const ModelSource& source, const QuantizeOptions& options) {
+  const ModelConfig& config = source.metadata().config;
+  std::vector<LapTensor> plan;
+  for (const SourceTensor& tensor : source.tensors()) {
+    if (!traits(tensor.code).is_float && !options.allow_requantize)
+      fail(ErrorCode::kUsage,
+           "{}: already quantized (tensor {} is {}); quantize the bf16 original, or give "
+           "--allow-requantize and accept the loss of both steps",
+           source.describe(), tensor.name, code_name(tensor.code));
+    plan.push_back(plan_tensor(tensor, config, options));
+  }
+  return plan;
+}
+
+QuantizeReport plan(const ModelSource& source, const QuantizeOptions& options) {
+  QuantizeReport report;
+  int64_t n_weights = 0;
+  for (const LapTensor& entry : plan_tensors(source, options)) {
+    const double bits = 8.0 * static_cast<double>(entry.bytes) / entry.elements();
+    report.tensors.push_back({entry.name, entry.code, bits, 0.0, entry.bytes});
+    report.bytes += entry.bytes;
+    n_weights += entry.elements();
+  }
+  report.bits_per_weight = n_weights ? 8.0 * static_cast<double>(report.bytes) / n_weights : 0.0;
+  return report;
+}
+
+}  // namespace lapidary
