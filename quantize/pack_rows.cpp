@@ -24,8 +24,8 @@ bool within(std::span<const float> values, float limit) {
 
 void rotate_row(std::span<float> row) {
   for (size_t first = 0; first < row.size(); first += kTileK) {
-    apply_rotation_signs(row.data() + first);
-    walsh_hadamard_64(row.data() + first);
+    reference::apply_rotation_signs(row.data() + first);
+    reference::walsh_hadamard_64(row.data() + first);
   }
 }
 
@@ -36,7 +36,7 @@ double error_of(std::span<float> difference, bool rotated, int64_t k) {
   const size_t whole = static_cast<size_t>(k / kTileK * kTileK), rest = k - whole;
   if (rest == 0 || !rotated) return squares(difference.first(static_cast<size_t>(k)));
   const std::span<float> last = difference.subspan(whole, kTileK);
-  walsh_hadamard_64(last.data());
+  reference::walsh_hadamard_64(last.data());
   return squares(difference.first(whole)) + squares(last.first(rest));
 }
 
