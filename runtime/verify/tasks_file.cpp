@@ -4,6 +4,7 @@
 
 #include "formats/error.h"
 #include "formats/file.h"
+#include "formats/json_guard.h"
 #include "runtime/verify/tasks.h"
 
 namespace lapidary {
@@ -67,7 +68,8 @@ TaskItem parse_item(std::string_view line) {
   if (line.size() > kMaxLineBytes)
     fail(ErrorCode::kBadData, "the line has {} bytes, expected at most {}", line.size(),
          kMaxLineBytes);
-  const json object = json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
+  guard_json(line, "the item");
+  const json object = json::parse(line);
   if (!object.is_object()) fail(ErrorCode::kBadData, "expected one JSON object");
   TaskItem item;
   item.task = task_name(object);

@@ -96,13 +96,15 @@ TEST(BuiltinTasks, HaveTheRightAnswers) {
 }
 
 TEST(BuiltinTasks, CallADeclaredFunctionInEitherGrammar) {
-  for (const TaskItem& item : by_task({.per_task = 200}).at("tool")) {
+  const auto gemma = by_task({.per_task = 200});
+  for (const TaskItem& item : gemma.at("tool")) {
     const std::string name = split(split(item.answer, "call:").at(1), "{").front();
     EXPECT_NE(item.system.find("<|tool>declaration:" + name + "{"), std::string::npos)
         << item.answer;
     EXPECT_TRUE(item.answer.starts_with("<|tool_call>") && item.answer.ends_with("}<tool_call|>"));
   }
-  for (const TaskItem& item : by_task({.per_task = 200, .tools = ToolGrammar::kJson}).at("tool")) {
+  const auto json = by_task({.per_task = 200, .tools = ToolGrammar::kJson});
+  for (const TaskItem& item : json.at("tool")) {
     const auto call = nlohmann::json::parse(item.answer);
     EXPECT_NE(item.system.find("\n" + call.at("name").get<std::string>() + "("), std::string::npos);
     EXPECT_EQ(call.at("arguments").size(), 2u);

@@ -62,7 +62,8 @@ TEST(ParseTasks, NamesTheLineAndTheMistake) {
   const struct {
     const char *line, *expected;
   } cases[] = {
-      {"{", "line 2: expected one JSON object"},
+      {"{", "line 2: the item: not valid JSON"},
+      {R"({"task": "a", "task": "b"})", "line 2: the item: \"task\" stands twice"},
       {"[1]", "line 2: expected one JSON object"},
       {R"({"user": "u", "answer": "x"})", "line 2: \"task\" is missing"},
       {R"({"task": 3, "user": "u", "answer": "x"})", "line 2: \"task\" is number"},
