@@ -96,8 +96,11 @@ std::string task_sentence(const VerifyResult& result, const std::string& name, V
                   grouped(task.items), grouped(task.base_only), grouped(task.candidate_only));
   if (verdict == Verdict::kPass)
     return fmt::format(
-        "{}: the difference is {}; even its worst bound is within the margin of {} points.", title,
-        measured, points(margin));
+        "{}: the difference is {}; even its worst bound is within the margin of {} points.{}",
+        title, measured, points(margin),
+        task.base == 0 && task.candidate == 0
+            ? " Neither model answers any of them, so this says little."
+            : "");
   if (verdict == Verdict::kFail)
     return fmt::format(
         "{}: the difference is {}; the loss exceeds the margin of {} points and its interval "

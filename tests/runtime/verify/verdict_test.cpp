@@ -115,6 +115,13 @@ TEST(Verdict, NamesTheSampleSizeThatWouldDecide) {
             std::string::npos);
 }
 
+TEST(Verdict, WarnsWhenNeitherModelCanDoATask) {
+  TaskComparison hopeless = task(1000, 0, 0), able = hopeless;
+  able.base = able.candidate = 0.9;
+  EXPECT_NE(judged({}, {{"add", hopeless}}).reasons[0].find("says little"), std::string::npos);
+  EXPECT_EQ(judged({}, {{"add", able}}).reasons[0].find("says little"), std::string::npos);
+}
+
 TEST(Verdict, PassesIdenticalModelsAtAnySize) {
   VerifyResult result;
   result.identical = true;
