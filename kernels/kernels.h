@@ -50,21 +50,23 @@ struct KernelTable {
   Isa isa;
   std::string_view name;  // "avx2"
 
-  // x[n_tokens, padded_k] *= signs, then orthonormal Walsh-Hadamard per 64, in place.
+  // x[n_tokens, padded_k] *= signs, then orthonormal Walsh-Hadamard per 64, in place. Bit-equal in
+  // every table: butterflies at distance 1, 2, 4, ..., 32, then times 1/8.
   void (*rotate)(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
   // Symmetric int8 per token and 512: scale = absmax / 127, q = round-half-even(x / scale).
+  // Bit-equal in every table. A block that holds infinity or NaN gets that as its scale, and q = 0.
   void (*quantize)(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
                    float* scales) noexcept;
 
-  // y[t, r] = sum_k W[r, k] x[t, k] for rows of panels [first_panel, first_panel + n_panels), float
-  // codes: "panels" are 16 rows, the last may be short. y has stride `ldy` per token and is indexed
-  // by absolute row. Only logical rows are written.
-  // Float activations [n_tokens, ldx], ldx >= padded_k with zeros beyond k (packed) or >= k
-  // (float).
+  // y[t, r] = sum_k W[r, k] x[t, k] for the rows of panels [first_panel, first_panel + n_panels),
+  // of any code; 16 rows are a panel in float codes too. y has stride `ldy` per token and is
+  // indexed by absolute row; only logical rows are written. x [n_tokens, ldx]: packed codes read
+  // padded_k values per token, zero beyond k and rotated when w.rotated; float codes read k.
   void (*matmul_float)(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
                        int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;
-  // Int8 activations; packed codes only. Integers are exact per scale block (512 for two-level
-  // codes, 128 or 32 otherwise); blocks are added in float32 in ascending k.
+  // The same with int8 activations; packed codes only. Bit-equal in every table: for each scale
+  // block (512 inputs in two-level codes, 128 or 32 in the others), ascending,
+  //   y += float(exact sum of products) * (weight scale * x scale)   in float32, y = 0 at first.
   void (*matmul_int8)(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                       const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
 
@@ -74,8 +76,8 @@ struct KernelTable {
   // out = x * rsqrt(mean(x^2) + eps) * (w + offset); w null: weightless. In place allowed.
   void (*rms_norm)(const float* x, const float* w, float offset, float eps, int64_t n_tokens,
                    int64_t width, float* out) noexcept;
-  // Half-split rotary embedding in place, x [n_heads, head_dim] of one token; cos, sin
-  // [head_dim/2].
+  // Half-split rotary embedding in place, x [n_heads, head_dim] of one token, cos and sin
+  // [head_dim / 2]. Bit-equal in every table.
   void (*rope)(float* x, const float* cos, const float* sin, int n_heads, int head_dim) noexcept;
   // out = activation(gate) * up.
   void (*gelu_mul)(const float* gate, const float* up, int64_t n, float* out) noexcept;
@@ -88,10 +90,10 @@ struct KernelTable {
   void (*float_to_bf16)(const float* x, int64_t n, uint16_t* out) noexcept;
 };
 
-// The best table this machine runs, capped by `cap` (or the environment's LAPIDARY_ISA: reference,
-// avx2, avx2vnni, avx512, amx). Throws kUsage for an unknown name.
+// The best table this machine runs, capped by the environment's LAPIDARY_ISA (reference, avx2,
+// avx2vnni, avx512, amx). Chosen once. Throws kUsage for an unknown name.
 const KernelTable& kernels();
-// The best table this machine runs among those up to the named one.
+// The best table this machine runs among those up to the named one; throws the same.
 const KernelTable& kernels_up_to(std::string_view cap);
 // All tables this machine can run, the reference first: for tests.
 std::vector<const KernelTable*> available_kernels();

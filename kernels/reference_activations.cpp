@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "kernels/reference.h"
-#include "kernels/walsh_hadamard.h"
+#include "kernels/reference_rotation.h"
 
 namespace lapidary::reference {
 

@@ -9,7 +9,7 @@
 #include "formats/dtype.h"
 #include "kernels/panel.h"
 #include "kernels/reference.h"
-#include "kernels/walsh_hadamard.h"
+#include "kernels/reference_rotation.h"
 
 namespace lapidary::reference {
 namespace {

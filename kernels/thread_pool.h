@@ -3,11 +3,12 @@
 // run(n, f) calls f(i) for every i in [0, n) once, on any thread, and returns when all are done.
 // Work items must not depend on which thread runs them: results are the same for every thread count
 // because each item computes whole outputs in a fixed order. f must not throw. Waiting threads spin
-// briefly, then sleep.
+// briefly, then sleep. One run at a time: run() is for one caller, and f must not call it again.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 
 namespace lapidary {
 
@@ -23,8 +24,10 @@ class ThreadPool {
 
   template <class F>
   void run(int64_t n_items, F&& f) {
+    using Function = std::remove_reference_t<F>;
     run_erased(
-        n_items, [](void* context, int64_t i) { (*static_cast<F*>(context))(i); }, &f);
+        n_items, [](void* context, int64_t i) { (*static_cast<Function*>(context))(i); },
+        const_cast<void*>(static_cast<const void*>(std::addressof(f))));
   }
 
  private:

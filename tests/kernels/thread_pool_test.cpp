@@ -83,6 +83,16 @@ TEST(ThreadPool, CanBeMadeAndDestroyedRepeatedly) {
   }
 }
 
+TEST(ThreadPool, TakesNamedAndConstFunctions) {
+  ThreadPool pool(2);
+  std::atomic<int> calls{0};
+  auto named = [&](int64_t) { ++calls; };
+  const auto constant = named;
+  pool.run(3, named);
+  pool.run(3, constant);
+  EXPECT_EQ(calls, 6);
+}
+
 TEST(ThreadPool, SeveralPoolsRunSideBySide) {
   ThreadPool outer(2);
   outer.run(2, [](int64_t) {

@@ -1,0 +1,17 @@
+# No object of an instruction set may offer code that the linker could share with baseline files: a
+# weak function in it (an inline or template instance) might become the copy that every CPU runs.
+foreach(object IN LISTS OBJECTS)
+  if(NOT object MATCHES "/(avx|amx)[a-z0-9]*_[^/]*$")
+    continue()
+  endif()
+  execute_process(COMMAND ${NM} -C ${object} OUTPUT_VARIABLE symbols RESULT_VARIABLE status)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${NM} cannot read ${object}")
+  endif()
+  string(REGEX MATCHALL "[^\n]* [Wu] [^\n]*" shared "${symbols}")
+  if(shared)
+    message(FATAL_ERROR "${object} shares code with baseline files: ${shared}")
+  endif()
+  math(EXPR checked "${checked} + 1")
+endforeach()
+message(STATUS "${checked} objects of wide instruction sets share nothing")
