@@ -1,0 +1,64 @@
+// A model source made of tensors in memory, for shapes that no checkpoint has. float32 only.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "formats/model_source.h"
+
+namespace lapidary {
+
+class MemorySource : public ModelSource {
+ public:
+  MemorySource() {
+    // The smallest description that passes validation; no test looks at it.
+    ModelConfig& c = metadata_.config;
+    c.family = "test";
+    c.d_model = 64;
+    c.vocab_size = 8;
+    c.max_context = 64;
+    LayerConfig layer;
+    layer.head_dim = 64;
+    layer.n_heads = layer.n_kv_heads = 1;
+    layer.d_ff = 64;
+    c.layers = {layer};
+    metadata_.generation_config = metadata_.recipe = metadata_.provenance = "{}";
+  }
+
+  void add(const std::string& name, std::vector<int64_t> shape, std::vector<float> values) {
+    tensors_.push_back({name, std::move(shape), Code::kF32});
+    values_.push_back(std::move(values));
+  }
+  void add_random(const std::string& name, std::vector<int64_t> shape) {
+    SourceTensor tensor{name, shape, Code::kF32};
+    std::vector<float> values(static_cast<size_t>(tensor.elements()));
+    std::mt19937 random(static_cast<unsigned>(values.size()));
+    // A sum of four uniforms: near enough to a bell.
+    for (float& value : values) {
+      value = 0;
+      for (int i = 0; i < 4; ++i) value += static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
+    }
+    add(name, std::move(shape), std::move(values));
+  }
+
+  const ModelMetadata& metadata() const override { return metadata_; }
+  const std::vector<SourceTensor>& tensors() const override { return tensors_; }
+  void read_rows(size_t index, int64_t first, int64_t, std::span<float> out) const override {
+    std::copy_n(values_[index].begin() + first * tensors_[index].k(), out.size(), out.begin());
+  }
+  void read_raw(size_t index, int64_t first, int64_t, std::span<uint8_t> out) const override {
+    std::memcpy(out.data(), values_[index].data() + first * tensors_[index].k(), out.size());
+  }
+  std::string content_hash() const override { return {}; }
+  std::string describe() const override { return "memory"; }
+
+ private:
+  ModelMetadata metadata_;
+  std::vector<SourceTensor> tensors_;
+  std::vector<std::vector<float>> values_;
+};
+
+}  // namespace lapidary
