@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/walsh_hadamard.h"
+#include "kernels/reference_rotation.h"
 #include "quantize/rounding.h"
 
 namespace lapidary {
