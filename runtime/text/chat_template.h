@@ -1,8 +1,8 @@
 // Chat templates: the Jinja subset that released templates use, rendered as transformers does
 // (trim_blocks and lstrip_blocks on, ensure_ascii off in tojson).
 //
-// Messages and tools come as JSON text in OpenAI's form. The template is untrusted: depth, steps and
-// output are limited. Throws Error(kBadData) with line and column.
+// Messages and tools come as JSON text in OpenAI's form. The template is untrusted: depth, steps
+// and output are limited. Throws Error(kBadData) with line and column.
 #pragma once
 
 #include <memory>
@@ -12,10 +12,10 @@
 namespace lapidary {
 
 struct ChatRequest {
-  std::string messages_json;      // array of {role, content, tool_calls?, ...}
-  std::string tools_json;         // array or empty
+  std::string messages_json;  // array of {role, content, tool_calls?, ...}
+  std::string tools_json;     // array or empty
   bool add_generation_prompt = true;
-  std::string extra_json;         // object with further variables (enable_thinking, ...), or empty
+  std::string extra_json;  // object with further variables (enable_thinking, ...), or empty
 };
 
 class ChatTemplate {
