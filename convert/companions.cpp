@@ -8,6 +8,7 @@
 #include "convert/config_reader.h"
 #include "formats/error.h"
 #include "formats/file.h"
+#include "formats/json_guard.h"
 
 namespace lapidary {
 namespace {
@@ -25,9 +26,9 @@ std::optional<std::string> text_if_there(const std::string& folder, const char* 
 }
 
 Json parse_object(const std::string& text, const char* name) {
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object())
-    fail(ErrorCode::kBadData, "{}: not a JSON object; download the file again", name);
+  guard_json(text, name);
+  Json json = Json::parse(text);
+  if (!json.is_object()) fail(ErrorCode::kBadData, "{}: not a JSON object", name);
   return json;
 }
 

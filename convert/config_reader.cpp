@@ -8,6 +8,7 @@
 #include <set>
 
 #include "formats/error.h"
+#include "formats/json_guard.h"
 
 namespace lapidary {
 
@@ -64,9 +65,8 @@ bool is_neutral(const nlohmann::json& value) {
 ConfigReader::ConfigReader(std::string_view json, std::string where)
     : node_(std::make_shared<Node>()) {
   node_->where = std::move(where);
-  node_->object = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
-  if (node_->object.is_discarded())
-    fail(ErrorCode::kBadData, "{}: not valid JSON; download the file again", node_->where);
+  guard_json(json, node_->where);
+  node_->object = nlohmann::json::parse(json);
   if (!node_->object.is_object())
     fail(ErrorCode::kBadData, "{}: expected a JSON object", node_->where);
 }
