@@ -46,7 +46,7 @@ std::string join(const std::vector<std::string>& words) {
 }
 
 TaskItem make_sort(SplitMix64& random) {
-  const size_t n = static_cast<size_t>(random.between(3, 6));
+  const size_t n = static_cast<size_t>(random.between(3, 5));
   std::vector<std::string> words;
   while (words.size() < n) {
     const std::string word(pick(random, kNouns));

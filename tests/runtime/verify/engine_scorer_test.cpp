@@ -5,18 +5,32 @@
 #include <cstdio>
 #include <numeric>
 
+#include "convert/convert.h"
+#include "convert/hf_source.h"
 #include "formats/error.h"
 #include "formats/file.h"
+#include "formats/safetensors.h"
 #include "runtime/verify/builtin_tasks.h"
 #include "runtime/verify/verdict.h"
-#include "tests/runtime/fixtures.h"
+#include "tests/test_data.h"
 
 namespace lapidary {
 namespace {
 
+// nano-e as .lap, converted once.
+const std::string& nano_path() {
+  static const TemporaryFolder folder;
+  static const std::string path = [] {
+    const std::string output = folder.file("nano-e.lap");
+    convert(*HfSource::open(data_path("nano-e")), output, {});
+    return output;
+  }();
+  return path;
+}
+
 std::unique_ptr<Scorer> nano(EngineScorerOptions options = {}) {
   options.engine.n_threads = 2;
-  return make_engine_scorer(converted_path("nano-e"), options);
+  return make_engine_scorer(nano_path(), options);
 }
 
 std::vector<TaskItem> skills(const std::string& task, size_t n) {
@@ -29,8 +43,9 @@ std::vector<TaskItem> skills(const std::string& task, size_t n) {
 TEST(EngineScorer, MeasuresTheFixturesTextAsTransformersDo) {
   // One full window of 1023 and a short one; the whole text is measured by hand (docs/results.md).
   constexpr size_t kTokens = 1300;
-  const auto fixture = SafetensorsSet::open(data_path("nano-e/reference/logits.safetensors"));
-  const std::vector<float> expected = floats_of(*fixture, "text.nll");
+  const SafetensorsSet fixture =
+      SafetensorsSet::open_file(data_path("nano-e/reference/logits.safetensors"));
+  const std::vector<float> expected = fixture.read_floats(*fixture.find("text.nll"));
   const double mean = std::accumulate(expected.begin(), expected.begin() + kTokens, 0.0) / kTokens;
   EngineScorerOptions options;
   options.kv = KvCode::kF32;
