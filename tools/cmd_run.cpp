@@ -25,7 +25,8 @@ struct RunCommand {
   OutputOptions out;
 
   SamplingOptions resolved_sampling(const CLI::App& sub, const Model& m) const {
-    SamplingOptions s = sampling_from_generation_config(m.file().metadata().generation_config);
+    SamplingOptions s =
+        sampling_from_generation_config(m.file().metadata_without_tokenizer().generation_config);
     const auto given = [&](const char* name) { return sub.get_option(name)->count() > 0; };
     if (given("--temperature")) s.temperature = sampling.temperature;
     if (given("--top-k")) s.top_k = sampling.top_k;

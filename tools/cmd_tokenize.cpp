@@ -39,17 +39,17 @@ struct TokenizeCommand {
 
   std::string input_text() const {
     if (!chat_file.empty()) {
-      if (!lap || lap->metadata().chat_template.empty())
+      if (!lap || lap->metadata_without_tokenizer().chat_template.empty())
         fail(ErrorCode::kUsage, "--chat needs a .lap file with a chat template");
       const auto text_of = [&](int32_t id) {
         return std::string(id < 0 ? "" : tokenizer->piece(id));
       };
-      const ModelConfig& config = lap->metadata().config;
+      const ModelConfig& config = lap->metadata_without_tokenizer().config;
       ChatRequest request;
       request.messages_json = read_text(chat_file);
       if (!tools_file.empty()) request.tools_json = read_text(tools_file);
       request.add_generation_prompt = !no_generation_prompt;
-      return ChatTemplate(lap->metadata().chat_template)
+      return ChatTemplate(lap->metadata_without_tokenizer().chat_template)
           .render(request, text_of(config.bos_id),
                   text_of(config.eos_ids.empty() ? -1 : config.eos_ids.front()));
     }
@@ -64,7 +64,7 @@ struct TokenizeCommand {
     std::vector<int32_t> ids = tokenizer->encode(text);
     if (bos) {
       const std::optional<int32_t> id = tokenizer->bos_id();
-      const int32_t first = id ? *id : lap ? lap->metadata().config.bos_id : -1;
+      const int32_t first = id ? *id : lap ? lap->metadata_without_tokenizer().config.bos_id : -1;
       if (first < 0) fail(ErrorCode::kUsage, "--bos: this tokenizer has no BOS token");
       ids.insert(ids.begin(), first);
     }
