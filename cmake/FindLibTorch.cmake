@@ -13,11 +13,12 @@ find_library(LibTorch_C10_LIBRARY c10 HINTS ${LibTorch_ROOT_DIR}/lib NO_DEFAULT_
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch REQUIRED_VARS LibTorch_ROOT_DIR LibTorch_CPU_LIBRARY
                                   LibTorch_C10_LIBRARY)
+# After the system's folders: the wheel carries its own copy of fmt, which must not shadow ours.
 if(LibTorch_FOUND AND NOT TARGET libtorch::cpu)
   add_library(libtorch::cpu INTERFACE IMPORTED)
   set_target_properties(libtorch::cpu PROPERTIES
-    INTERFACE_SYSTEM_INCLUDE_DIRECTORIES
-      "${LibTorch_ROOT_DIR}/include;${LibTorch_ROOT_DIR}/include/torch/csrc/api/include"
+    INTERFACE_COMPILE_OPTIONS
+      "SHELL:-idirafter ${LibTorch_ROOT_DIR}/include;SHELL:-idirafter ${LibTorch_ROOT_DIR}/include/torch/csrc/api/include"
     INTERFACE_LINK_LIBRARIES "${LibTorch_CPU_LIBRARY};${LibTorch_C10_LIBRARY}"
     INTERFACE_LINK_OPTIONS "-Wl,-rpath,${LibTorch_ROOT_DIR}/lib;-Wl,--allow-shlib-undefined")
 endif()

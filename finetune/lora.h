@@ -1,0 +1,66 @@
+// The trained part: low-rank updates beside frozen matrices (LoRA, rsLoRA, DoRA).
+//
+//   LoRA  y = W x + s B A x              s = alpha / rank, or alpha / sqrt(rank) for rsLoRA
+//   DoRA  y = (m / |W + s B A|) (W x + s B A x)    norm per row, held constant in the gradient
+//
+// Sources: Hu et al. 2021 (LoRA), Kalajdzievski 2023 (rsLoRA), Liu et al. 2024 (DoRA), with the
+// conventions of the `peft` package, whose training curves the tests reproduce.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "finetune/frozen_weights.h"
+#include "formats/packed_matrix.h"
+#include "formats/peft.h"
+
+namespace lapidary {
+
+// A matrix of the model that an adapter may sit on.
+struct AdaptableMatrix {
+  std::string module;  // "model.layers.3.self_attn.q_proj"
+  const MatrixView* matrix;
+};
+
+struct LoraWeights {
+  std::string module;
+  const MatrixView* matrix;
+  double scale;
+  at::Tensor a, b,
+      magnitude;        // [rank, in], [out, rank], [out] or undefined; they require gradients
+  at::Tensor row_norm;  // DoRA: |W + s B A| per row, as of the last refresh()
+};
+
+// A new adapter's numbers: A uniform in +-1/sqrt(in) as PEFT draws it (Kaiming, a = sqrt(5)), B
+// zero, magnitude empty (set from the base when it is first used). `targets` are suffixes of module
+// names at a dot. Throws kUsage for a target that matches nothing, naming what there is.
+PeftAdapter new_adapter(const PeftConfig& config, const std::vector<AdaptableMatrix>& matrices,
+                        uint64_t seed);
+
+class LoraSet {
+ public:
+  // Throws kBadData when a module of `initial` is not in `matrices` or has another shape.
+  LoraSet(const PeftAdapter& initial, const std::vector<AdaptableMatrix>& matrices,
+          FrozenWeights& weights);
+
+  const LoraWeights* find(std::string_view module) const;  // null: not adapted
+  std::vector<LoraWeights>& modules() { return modules_; }
+
+  // Recomputes DoRA's row norms from the present A and B. Call before each step.
+  void refresh(FrozenWeights& weights);
+  PeftAdapter to_peft() const;
+  int64_t trained_parameters() const;
+
+ private:
+  PeftAdapter description_;  // config and base identity; no modules
+  std::vector<LoraWeights> modules_;
+};
+
+// base_output = W x, from packed_linear().
+at::Tensor add_lora(const LoraWeights& lora, const at::Tensor& base_output, const at::Tensor& x);
+
+}  // namespace lapidary

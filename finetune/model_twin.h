@@ -1,0 +1,90 @@
+// The forward pass of every supported family in LibTorch, differentiable with respect to adapters.
+//
+// It is the twin of runtime/engine: the same ModelConfig, the same weights, other arithmetic. A
+// test holds the two against each other layer by layer. It exists for training only: no KV cache,
+// no generation; rows of whole examples, float32, weights dequantized piece by piece.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "finetune/attention.h"
+#include "finetune/frozen_weights.h"
+#include "finetune/head_loss.h"
+#include "finetune/lora.h"
+#include "finetune/norm_rope.h"
+#include "finetune/token_row.h"
+#include "runtime/model.h"
+
+namespace lapidary {
+
+// A frozen matrix and what may sit on it.
+struct TwinLinear {
+  const MatrixView* matrix = nullptr;
+  const LoraWeights* lora = nullptr;
+};
+
+struct TwinLayer {
+  at::Tensor input_norm, post_attention_norm, pre_ff_norm, post_ff_norm, q_norm, k_norm;
+  at::Tensor post_ff_norm_1, pre_ff_norm_2, post_ff_norm_2, post_ple_norm;
+  at::Tensor router_scale, expert_scale;
+  TwinLinear q, k, v, o, gate, up, down, router, ple_gate, ple_projection;
+  bool feeds_later = false;  // a later layer reads this layer's K and V
+};
+
+// As Engine's tap: 0 the scaled embedding, l the output of layer l, n_layers + 1 the final norm.
+using TwinTap = std::function<void(int layer, const at::Tensor& hidden)>;
+
+class ModelTwin {
+ public:
+  ModelTwin(std::shared_ptr<const Model> model, int n_threads);
+
+  // Every matrix an adapter may sit on, in the model's order. Experts, embeddings and the per-layer
+  // projection of the whole model stay frozen.
+  const std::vector<AdaptableMatrix>& adaptable() const { return adaptable_; }
+  // Uses `lora` (null: none) from now on. It must outlive its use.
+  void set_adapter(const LoraSet* lora);
+  FrozenWeights& weights() { return weights_; }
+  const ModelConfig& config() const { return model_->config(); }
+
+  // States after the final norm, [n_tokens, d_model]. With `checkpoint_activations`, layers keep
+  // only their input and run again in the backward pass. REQUIRES: ids within the vocabulary.
+  at::Tensor hidden(const TokenRow& row, bool checkpoint_activations, const TwinTap& tap = {});
+  at::Tensor logits(const at::Tensor& hidden);
+  // Sum of -log p over the row's learned tokens, times `weight`; undefined when there are none.
+  at::Tensor loss(const TokenRow& row, const at::Tensor& hidden, double weight);
+
+ private:
+  // What all layers share for one row.
+  struct RowContext {
+    std::vector<std::shared_ptr<const AttentionPlan>> plans;  // per layer
+    std::vector<std::shared_ptr<const RopeTables>> ropes;     // per layer
+    at::Tensor ple;  // [n_tokens, n_layers, ple_width]; undefined: none
+  };
+
+  RowContext make_context(const TokenRow& row, const at::Tensor& embedded);
+  at::Tensor ple_inputs(const TokenRow& row, const at::Tensor& embedded);
+  // inputs: hidden, and the source's K and V where the layer owns none. Outputs: hidden, and K and
+  // V where later layers need them.
+  std::vector<at::Tensor> layer(int index, const RowContext& context,
+                                const std::vector<at::Tensor>& inputs);
+  at::Tensor linear(const TwinLinear& linear, const at::Tensor& x);
+  at::Tensor activate(const at::Tensor& x) const;
+  at::Tensor norm(const at::Tensor& x, const at::Tensor& weight) const;
+  at::Tensor mlp(const TwinLayer& layer, const at::Tensor& x);
+  at::Tensor feed_forward(int index, const at::Tensor& residual);
+  at::Tensor experts(int index, const at::Tensor& residual, const at::Tensor& x);
+
+  std::shared_ptr<const Model> model_;
+  FrozenWeights weights_;
+  HeadView head_;
+  at::Tensor final_norm_, ple_projection_norm_;
+  std::vector<TwinLayer> layers_;
+  std::vector<AdaptableMatrix> adaptable_;
+};
+
+}  // namespace lapidary

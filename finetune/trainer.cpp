@@ -1,0 +1,214 @@
+// Ties twin, adapter and optimizer together, and turns LibTorch's exceptions into Error.
+#include "finetune/trainer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/ranges.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <thread>
+
+#include "finetune/model_twin.h"
+#include "finetune/optimizer.h"
+#include "formats/error.h"
+
+namespace lapidary {
+namespace {
+
+// Runs f and gives what LibTorch throws in our own terms: its memory errors are the only ones that
+// input can cause once shapes have been checked.
+template <class F>
+decltype(auto) torch_call(const char* what, F&& f) {
+  try {
+    return std::forward<F>(f)();
+  } catch (const c10::Error& e) {
+    const std::string message = e.what_without_backtrace();
+    const std::string line = message.substr(0, message.find('\n'));
+    if (message.find("alloc") != std::string::npos)
+      fail(ErrorCode::kOutOfMemory,
+           "{}: out of memory ({}); use a smaller --context or --checkpoint-activations", what,
+           line);
+    fail(ErrorCode::kInternal, "{}: LibTorch says: {}", what, line);
+  } catch (const std::bad_alloc&) {
+    fail(ErrorCode::kOutOfMemory,
+         "{}: out of memory; use a smaller --context or --checkpoint-activations", what);
+  }
+}
+
+int thread_count(int wanted) {
+  return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+TokenRow single_row(std::span<const int32_t> ids) {
+  return {{ids.begin(), ids.end()},
+          std::vector<int32_t>(ids.size(), kNotLearned),
+          {static_cast<int64_t>(ids.size())}};
+}
+
+void check_ids(const TokenRow& row, int64_t vocab_size) {
+  for (const int32_t id : row.ids)
+    if (id < 0 || id >= vocab_size)
+      fail(ErrorCode::kBadData, "token id {} is outside the vocabulary of {}", id, vocab_size);
+}
+
+NamedFloats named(const std::string& name, const at::Tensor& tensor) {
+  const at::Tensor t = tensor.detach().contiguous();
+  return {name, t.sizes().vec(), {t.data_ptr<float>(), t.data_ptr<float>() + t.numel()}};
+}
+
+}  // namespace
+
+struct Trainer::State {
+  State(std::shared_ptr<const Model> model, const PeftAdapter& initial, const TrainerOptions& o)
+      : options(o),
+        twin(std::move(model), thread_count(o.n_threads)),
+        lora(initial, twin.adaptable(), twin.weights()),
+        optimizer(o, trained_tensors()) {
+    twin.set_adapter(&lora);
+  }
+
+  std::vector<TrainedTensor> trained_tensors() {
+    std::vector<TrainedTensor> tensors;
+    for (LoraWeights& w : lora.modules()) {
+      tensors.push_back({w.module + ".a", w.a, 1.0, {}, {}});
+      tensors.push_back({w.module + ".b", w.b, options.lora_plus_ratio, {}, {}});
+      if (w.magnitude.defined())
+        tensors.push_back({w.module + ".magnitude", w.magnitude, 1.0, {}, {}});
+    }
+    return tensors;
+  }
+
+  TrainerOptions options;
+  ModelTwin twin;
+  LoraSet lora;
+  AdamW optimizer;
+};
+
+Trainer::Trainer(std::shared_ptr<const Model> model, const PeftAdapter& initial,
+                 const TrainerOptions& options) {
+  at::set_num_threads(1);  // our own threads do the work: frozen_weights.h
+  torch_call("loading the model for training",
+             [&] { state_ = std::make_unique<State>(std::move(model), initial, options); });
+}
+
+Trainer::~Trainer() = default;
+
+PeftAdapter Trainer::initial_adapter(const Model& model, const PeftConfig& config, uint64_t seed) {
+  // A non-owning pointer: the twin only lists the matrices here.
+  const ModelTwin twin(std::shared_ptr<const Model>(std::shared_ptr<void>(), &model), 1);
+  return new_adapter(config, twin.adaptable(), seed);
+}
+
+StepResult Trainer::step(std::span<const TokenRow> rows, double learning_rate) {
+  StepResult result;
+  for (const TokenRow& row : rows) {
+    check_ids(row, state_->twin.config().vocab_size);
+    result.n_learned += row.n_learned();
+  }
+  if (result.n_learned == 0) fail(ErrorCode::kBadData, "a step without a single token to learn");
+  torch_call("a training step", [&] {
+    state_->lora.refresh(state_->twin.weights());
+    for (const TokenRow& row : rows) {
+      if (row.n_learned() == 0) continue;
+      const at::Tensor hidden = state_->twin.hidden(row, state_->options.checkpoint_activations);
+      const at::Tensor loss =
+          state_->twin.loss(row, hidden, 1.0 / static_cast<double>(result.n_learned));
+      result.loss += loss.item<double>();
+      torch::autograd::backward({loss}, {});
+    }
+    result.gradient_norm = state_->optimizer.gradient_norm();
+    if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {
+      state_->optimizer.clear_gradients();
+      fail(
+          ErrorCode::kBadData,
+          "the loss ({}) or its gradient ({}) is not finite at step {}; use a lower --lr or --clip",
+          result.loss, result.gradient_norm, state_->optimizer.steps_done() + 1);
+    }
+    state_->optimizer.step(learning_rate, result.gradient_norm);
+  });
+  return result;
+}
+
+double Trainer::evaluate(std::span<const TokenRow> rows) {
+  return torch_call("an evaluation", [&] {
+    const at::NoGradGuard no_grad;
+    state_->lora.refresh(state_->twin.weights());
+    double sum = 0;
+    int64_t n = 0;
+    for (const TokenRow& row : rows) {
+      check_ids(row, state_->twin.config().vocab_size);
+      if (row.n_learned() == 0) continue;
+      sum += state_->twin.loss(row, state_->twin.hidden(row, false), 1.0).item<double>();
+      n += row.n_learned();
+    }
+    return n ? sum / static_cast<double>(n) : 0.0;
+  });
+}
+
+std::vector<float> Trainer::logits(std::span<const int32_t> ids) {
+  const TokenRow row = single_row(ids);
+  check_ids(row, state_->twin.config().vocab_size);
+  return torch_call("a forward pass", [&] {
+    const at::NoGradGuard no_grad;
+    state_->lora.refresh(state_->twin.weights());
+    const at::Tensor z = state_->twin.logits(state_->twin.hidden(row, false)).contiguous();
+    return std::vector<float>(z.data_ptr<float>(), z.data_ptr<float>() + z.numel());
+  });
+}
+
+void Trainer::tap_layers(std::span<const int32_t> ids,
+                         const std::function<void(int layer, std::span<const float> hidden)>& f) {
+  const TokenRow row = single_row(ids);
+  check_ids(row, state_->twin.config().vocab_size);
+  torch_call("a forward pass", [&] {
+    const at::NoGradGuard no_grad;
+    state_->lora.refresh(state_->twin.weights());
+    state_->twin.hidden(row, false, [&](int layer, const at::Tensor& hidden) {
+      const at::Tensor h = hidden.contiguous();
+      f(layer, {h.data_ptr<float>(), static_cast<size_t>(h.numel())});
+    });
+  });
+}
+
+PeftAdapter Trainer::adapter() const { return state_->lora.to_peft(); }
+
+int64_t Trainer::trained_parameters() const { return state_->lora.trained_parameters(); }
+
+TrainerState Trainer::state() const {
+  TrainerState out;
+  out.steps_done = state_->optimizer.steps_done();
+  for (const TrainedTensor& t : state_->optimizer.tensors()) {
+    out.tensors.push_back(named(t.name, t.value));
+    out.tensors.push_back(named(t.name + ".first_moment", t.first_moment));
+    out.tensors.push_back(named(t.name + ".second_moment", t.second_moment));
+  }
+  return out;
+}
+
+void Trainer::restore(const TrainerState& state) {
+  const at::NoGradGuard no_grad;
+  auto& tensors = state_->optimizer.tensors();
+  if (state.tensors.size() != 3 * tensors.size())
+    fail(ErrorCode::kBadData, "the checkpoint holds {} tensors, this run needs {}",
+         state.tensors.size(), 3 * tensors.size());
+  size_t next = 0;
+  const auto take = [&](const std::string& name, at::Tensor& to) {
+    const NamedFloats& from = state.tensors[next++];
+    if (from.name != name || from.shape != to.sizes().vec())
+      fail(ErrorCode::kBadData, "the checkpoint's tensor {} [{}] stands where {} [{}] should",
+           from.name, fmt::join(from.shape, ", "), name, fmt::join(to.sizes().vec(), ", "));
+    std::memcpy(to.data_ptr<float>(), from.values.data(), from.values.size() * sizeof(float));
+  };
+  for (TrainedTensor& t : tensors) {
+    take(t.name, t.value);
+    take(t.name + ".first_moment", t.first_moment);
+    take(t.name + ".second_moment", t.second_moment);
+  }
+  state_->optimizer.set_steps_done(state.steps_done);
+}
+
+}  // namespace lapidary

@@ -1,0 +1,77 @@
+// Training steps on explicit batches: what finetune() drives, and what tests drive directly to
+// reproduce the curves of other tools. Knows nothing of files, formats or templates. No LibTorch
+// here.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "finetune/token_row.h"
+#include "formats/peft.h"
+#include "runtime/model.h"
+
+namespace lapidary {
+
+struct TrainerOptions {
+  double lora_plus_ratio = 1.0;  // learning rate of B over that of A
+  double weight_decay = 0.0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  double clip_norm = 0.0;  // 0: off
+  bool checkpoint_activations = false;
+  int n_threads = 0;  // 0: all cores
+};
+
+struct StepResult {
+  double loss = 0;           // mean over the learned tokens of all rows
+  double gradient_norm = 0;  // of all adapter tensors, before clipping
+  int64_t n_learned = 0;
+};
+
+// One tensor of a trainer's state: parameters and the optimizer's moments.
+struct NamedFloats {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::vector<float> values;
+};
+struct TrainerState {
+  int64_t steps_done = 0;
+  std::vector<NamedFloats> tensors;
+};
+
+class Trainer {
+ public:
+  // `initial` says which matrices are adapted and where they start. Throws kBadData when it does
+  // not fit. LibTorch's own threads are switched off for the whole process.
+  Trainer(std::shared_ptr<const Model> model, const PeftAdapter& initial,
+          const TrainerOptions& options);
+  // A new adapter on `config.target_modules` (suffixes of names). Throws kUsage.
+  static PeftAdapter initial_adapter(const Model& model, const PeftConfig& config, uint64_t seed);
+  ~Trainer();
+
+  // One optimizer step over all rows; each row is one forward and backward pass. Gradients are
+  // normalised by the learned tokens of all rows together. Throws kBadData when nothing is to be
+  // learned, or when the loss or a gradient is not finite (the adapter then keeps its last values).
+  StepResult step(std::span<const TokenRow> rows, double learning_rate);
+  // Mean loss without a step.
+  double evaluate(std::span<const TokenRow> rows);
+  // Logits of one sequence under the present adapter, [ids.size(), vocab].
+  std::vector<float> logits(std::span<const int32_t> ids);
+  // States as Engine's tap gives them: f(layer, values), values [n_tokens, d_model].
+  void tap_layers(std::span<const int32_t> ids,
+                  const std::function<void(int layer, std::span<const float> hidden)>& f);
+
+  PeftAdapter adapter() const;
+  int64_t trained_parameters() const;
+  TrainerState state() const;
+  // Throws kBadData when names or shapes differ from this trainer's.
+  void restore(const TrainerState& state);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lapidary

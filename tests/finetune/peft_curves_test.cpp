@@ -1,0 +1,121 @@
+// The training curves that the `peft` package recorded, reproduced step by step: the same adapter,
+// the same batches, the same optimizer. If the forward pass, any gradient, the loss or AdamW were
+// wrong, the second step at the latest would show it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "finetune/trainer.h"
+#include "formats/file.h"
+#include "formats/peft.h"
+#include "tests/finetune/fixtures.h"
+
+namespace lapidary {
+namespace {
+
+struct Differences {
+  double loss = 0, gradient_norm = 0;  // largest relative difference of any step
+};
+
+// 24 steps of 8 rows in the order of ref.py: 0-7, 8-15, 16-23, 24-31, again.
+Differences follow_curve(Trainer& trainer, const std::string& folder, const nlohmann::json& curve) {
+  Differences worst;
+  const auto losses = curve.at("loss").get<std::vector<double>>();
+  const auto norms = curve.at("grad_norm").get<std::vector<double>>();
+  for (size_t i = 0; i < losses.size(); ++i) {
+    const TokenRow row = batch_rows(folder, static_cast<int64_t>(i % 4) * 8, 8);
+    const StepResult step = trainer.step({&row, 1}, 1e-3);
+    worst.loss = std::max(worst.loss, std::abs(step.loss / losses[i] - 1));
+    worst.gradient_norm =
+        std::max(worst.gradient_norm, std::abs(step.gradient_norm / norms[i] - 1));
+  }
+  return worst;
+}
+
+void check_final(const Trainer& trainer, const std::string& folder);
+
+void check_variant(const std::string& folder, const std::string& variant) {
+  const auto json = nlohmann::json::parse(read_text(folder + "/reference/lora_curve.json"));
+  PeftAdapter initial = read_peft(folder + "/reference/lora_init");
+  initial.config.dora = variant == "dora";
+  initial.config.rslora = variant == "rslora";
+  if (variant == "rslora")
+    for (LoraModule& m : initial.modules)
+      m.scale = static_cast<float>(16 / std::sqrt(static_cast<double>(m.rank)));
+  Trainer trainer(load_converted(folder), initial, {});
+  const Differences worst = follow_curve(trainer, folder, json.at(variant));
+  // Both sides compute in float32 in different orders; a training run amplifies that slowly.
+  EXPECT_LT(worst.loss, 1e-3) << variant;
+  EXPECT_LT(worst.gradient_norm, 1e-2) << variant;
+  std::printf("  %s: loss differs by at most %.2e, gradient norm by %.2e (relative)\n",
+              variant.c_str(), worst.loss, worst.gradient_norm);
+  if (variant == "lora") check_final(trainer, folder);
+}
+
+// The adapter after the recorded run, tensor by tensor, and what it makes the model say.
+void check_final(const Trainer& trainer, const std::string& folder) {
+  const PeftAdapter expected = read_peft(folder + "/reference/lora_final"), got = trainer.adapter();
+  ASSERT_EQ(got.modules.size(), expected.modules.size());
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < got.modules.size(); ++i) {
+    const LoraModule &a = got.modules[i], &b = expected.modules[i];
+    ASSERT_EQ(a.module, b.module);
+    ASSERT_EQ(a.a.size(), b.a.size());
+    ASSERT_EQ(a.b.size(), b.b.size());
+    for (size_t j = 0; j < a.a.size(); ++j) difference += std::pow(a.a[j] - b.a[j], 2);
+    for (size_t j = 0; j < a.b.size(); ++j) difference += std::pow(a.b[j] - b.b[j], 2);
+    for (const float x : b.b) size += double{x} * x;
+  }
+  // Relative to the trained B (A hardly moves). AdamW divides by the gradient's own size, so
+  // elements with a gradient near zero may step either way: single elements differ, the whole must
+  // not.
+  EXPECT_LT(std::sqrt(difference / size), 2e-2);
+  std::printf("  final adapter differs by %.2e of |B|\n", std::sqrt(difference / size));
+
+  const auto set = SafetensorsSet::open_file(folder + "/reference/lora_final_logits.safetensors");
+  const FloatTensor logits = read_tensor(set, "logits");
+  Trainer reader(load_converted(folder), expected, {});
+  const std::vector<float> ours = reader.logits(batch_rows(folder, 0, 1).ids);
+  ASSERT_EQ(ours.size(), logits.values.size());
+  double worst = 0;
+  for (size_t i = 0; i < ours.size(); ++i)
+    worst = std::max(worst, std::abs(double{ours[i]} - logits.values[i]));
+  EXPECT_LT(worst, 1e-3);  // the parity bound of the whole project for float32
+  std::printf("  logits of lora_final differ by at most %.2e\n", worst);
+}
+
+TEST(PeftCurves, LoraOfNanoE) { check_variant(data_path("nano-e"), "lora"); }
+TEST(PeftCurves, RsLoraOfNanoE) { check_variant(data_path("nano-e"), "rslora"); }
+TEST(PeftCurves, DoraOfNanoE) { check_variant(data_path("nano-e"), "dora"); }
+
+class SharedCurves : public testing::TestWithParam<const char*> {};
+TEST_P(SharedCurves, OfSmallDense) {
+  const std::string folder = shared_path("checkpoints/small-dense");
+  LAPIDARY_SKIP_WITHOUT(folder);
+  check_variant(folder, GetParam());
+}
+INSTANTIATE_TEST_SUITE_P(PeftCurves, SharedCurves, testing::Values("lora", "rslora", "dora"));
+
+TEST(PeftCurves, ActivationCheckpointingChangesNoBit) {
+  const std::string folder = data_path("nano-e");
+  const PeftAdapter initial = read_peft(folder + "/reference/lora_init");
+  TrainerOptions options;
+  Trainer plain(load_converted(folder), initial, options);
+  options.checkpoint_activations = true;
+  Trainer recomputed(load_converted(folder), initial, options);
+  for (int i = 0; i < 3; ++i) {
+    const TokenRow row = batch_rows(folder, i * 8, 8);
+    const StepResult a = plain.step({&row, 1}, 1e-3), b = recomputed.step({&row, 1}, 1e-3);
+    EXPECT_EQ(a.loss, b.loss);
+    EXPECT_EQ(a.gradient_norm, b.gradient_norm);
+  }
+  const PeftAdapter a = plain.adapter(), b = recomputed.adapter();
+  for (size_t i = 0; i < a.modules.size(); ++i) {
+    EXPECT_EQ(a.modules[i].a, b.modules[i].a) << a.modules[i].module;
+    EXPECT_EQ(a.modules[i].b, b.modules[i].b) << a.modules[i].module;
+  }
+}
+
+}  // namespace
+}  // namespace lapidary
