@@ -19,23 +19,14 @@ constexpr size_t kCompareBytes = size_t{4} << 20;
 
 class HfFolder final : public HfSource {
  public:
-  HfFolder(const std::string& folder, const std::string& config_file)
-      : folder_(folder), weights_(SafetensorsSet::open_folder(folder)) {
-    HfConfig read =
-        read_hf_config(read_text(folder + "/" + config_file, kLargestConfig), config_file);
-    metadata_.config = std::move(read.config);
-    read_companions(folder, &metadata_);
-    validate(metadata_.config);
-    mapped_ = map_tensors(weights_.entries(), read.family->expected_tensors(metadata_.config),
-                          metadata_.config.tied_head);
-    check_duplicated_head();
-
-    Provenance provenance;
-    provenance.source_kind = "huggingface";
-    provenance.source_name = base_name();
-    provenance.skipped = mapped_.skipped;
-    metadata_.provenance = to_json(provenance);
-    metadata_.recipe = "{}";
+  HfFolder(const std::string& folder, const std::string& config_file) : folder_(folder) {
+    if (!path_exists(folder)) fail(ErrorCode::kNotFound, "{}: no such folder", folder);
+    if (!is_folder(folder))
+      fail(ErrorCode::kUsage, "{}: not a folder; give the folder with config.json and its weights",
+           folder);
+    const std::string config = read_text(folder + "/" + config_file, kLargestConfig);
+    weights_ = SafetensorsSet::open_folder(folder);
+    with_context(folder, [&] { describe_model(config, config_file); });
   }
 
   const ModelMetadata& metadata() const override { return metadata_; }
@@ -62,6 +53,24 @@ class HfFolder final : public HfSource {
   }
 
  private:
+  // Everything but the weights' values: checked here, once, before anything is written.
+  void describe_model(const std::string& config, const std::string& config_file) {
+    HfConfig read = read_hf_config(config, config_file);
+    metadata_.config = std::move(read.config);
+    read_companions(folder_, &metadata_);
+    validate(metadata_.config);
+    mapped_ = map_tensors(weights_.entries(), read.family->expected_tensors(metadata_.config),
+                          metadata_.config.tied_head);
+    check_duplicated_head();
+
+    Provenance provenance;
+    provenance.source_kind = "huggingface";
+    provenance.source_name = base_name();
+    provenance.skipped = mapped_.skipped;
+    metadata_.provenance = to_json(provenance);
+    metadata_.recipe = "{}";
+  }
+
   const SafetensorsEntry& entry(size_t index) const {
     return weights_.entries()[mapped_.entries[index]];
   }
@@ -104,9 +113,7 @@ class HfFolder final : public HfSource {
 
 std::unique_ptr<HfSource> HfSource::open(const std::string& folder,
                                          const std::string& config_file) {
-  return with_context(folder, [&]() -> std::unique_ptr<HfSource> {
-    return std::make_unique<HfFolder>(folder, config_file);
-  });
+  return std::make_unique<HfFolder>(folder, config_file);
 }
 
 }  // namespace lapidary
