@@ -69,10 +69,6 @@ uint64_t tensor_alignment(uint64_t bytes) {
   return bytes >= kPageAlignedFrom ? kPageBytes : kLineBytes;
 }
 
-bool all_zero(std::span<const uint8_t> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t b) { return b == 0; });
-}
-
 // The header's hash is right, so a wrong offset or size is not an accident.
 void check_sections(const LapHeader& header) {
   LapHeader expected = header;
@@ -152,6 +148,10 @@ std::string_view section_name(size_t section) {
   static constexpr std::string_view kNames[] = {"metadata", "tokenizer JSON", "tensor index",
                                                 "tokenizer tables"};
   return kNames[section];
+}
+
+bool all_zero(std::span<const uint8_t> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t b) { return b == 0; });
 }
 
 void place_sections(LapHeader& header) {

@@ -58,6 +58,8 @@ inline uint64_t align_up(uint64_t offset, uint64_t alignment) {
   return (offset + alignment - 1) / alignment * alignment;
 }
 
+bool all_zero(std::span<const uint8_t> bytes);
+
 // Gives each section the offset that follows from the sizes; sets data_offset.
 void place_sections(LapHeader& header);
 // Gives each tensor its bytes and its offset; returns the end of the last.

@@ -4,30 +4,21 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/error.h"
+#include "formats/json_guard.h"
 
 namespace lapidary {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Deeper than any metadata, shallow enough for nlohmann's recursive dump().
-constexpr int kMaxDepth = 64;
-
-Json parse_object(std::string_view text, std::string_view what) {
-  const auto limit_depth = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMaxDepth) fail(ErrorCode::kBadData, "{}: nested too deeply", what);
-    return true;
-  };
-  try {
-    Json json = Json::parse(text, limit_depth);
-    if (!json.is_object()) fail(ErrorCode::kBadData, "{}: expected a JSON object", what);
-    return json;
-  } catch (const Json::exception& e) {
-    fail(ErrorCode::kBadData, "{}: {}", what, e.what());
-  }
+Json parse_object(std::string_view text, const std::string& what) {
+  guard_json(text, what);  // also bounds the depth, for nlohmann's recursive dump()
+  Json json = Json::parse(text);
+  if (!json.is_object()) fail(ErrorCode::kBadData, "{}: expected a JSON object", what);
+  return json;
 }
 
-Json object_or_empty(const std::string& text, std::string_view what) {
+Json object_or_empty(const std::string& text, const std::string& what) {
   return text.empty() ? Json::object() : parse_object(text, what);
 }
 

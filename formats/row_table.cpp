@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "formats/dtype.h"
 #include "formats/error.h"
+#include "formats/float_codes.h"
 #include "formats/packed_matrix.h"
 
 namespace lapidary {
@@ -59,13 +59,6 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 bool stores_multipliers(const RowTableGeometry& g) {
   return g.n_groups > 1 && traits(g.code).multiplier_bits > 0;
-}
-
-float float_at(Code code, const uint8_t* at) {
-  const uint32_t low = static_cast<uint32_t>(at[0] | (at[1] << 8));
-  if (code == Code::kF16) return f16_to_float(static_cast<uint16_t>(low));
-  if (code == Code::kBF16) return bf16_to_float(static_cast<uint16_t>(low));
-  return std::bit_cast<float>(low | (uint32_t{at[2]} << 16) | (uint32_t{at[3]} << 24));
 }
 
 }  // namespace
@@ -123,8 +116,7 @@ void unpack_record(const RowTableGeometry& g, ScaleType scale_type, std::span<co
   LAPIDARY_CHECK(static_cast<int64_t>(record.size()) == g.record_bytes);
   LAPIDARY_CHECK(static_cast<int64_t>(out.size()) == g.width);
   if (t.is_float) {
-    for (size_t i = 0; i < out.size(); ++i)
-      out[i] = float_at(g.code, record.data() + i * static_cast<size_t>(t.bits / 8));
+    decode_floats(g.code, record, out);
     return;
   }
   const uint8_t* scales = record.data();

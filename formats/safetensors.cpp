@@ -136,8 +136,11 @@ std::vector<SafetensorsEntry> parse_file(const ReadFile& file, size_t shard,
   return entries;
 }
 
+// Of a file in the same folder. A NUL would end the name early when it is opened.
 bool is_plain_name(const std::string& name) {
-  return !name.empty() && name.find('/') == std::string::npos && name != "." && name != "..";
+  const auto is_odd = [](unsigned char c) { return c < 0x20 || c == '/'; };
+  return !name.empty() && name != "." && name != ".." &&
+         std::none_of(name.begin(), name.end(), is_odd);
 }
 
 // Tensor name -> shard file name.

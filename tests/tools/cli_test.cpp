@@ -2,76 +2,18 @@
 // no output left behind by failures, full disks or Ctrl-C.
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
-#include <thread>
 
 #include "tests/test_data.h"
+#include "tests/tools/command_runner.h"
 
 namespace lapidary {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct Outcome {
-  int status = -1;
-  std::string out, err;
-};
-
-std::string slurp(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-struct RunLimits {
-  rlim_t file_bytes = RLIM_INFINITY;  // stands in for a full disk
-  int interrupt_after_ms = -1;        // Ctrl-C
-  std::string input;
-};
-
-Outcome lapidary_command(const std::vector<std::string>& arguments, const RunLimits& limits = {}) {
-  TemporaryFolder folder;
-  std::ofstream(folder.file("in")) << limits.input;
-  const pid_t child = fork();
-  if (child == 0) {
-    if (limits.file_bytes != RLIM_INFINITY) {
-      const rlimit limit{limits.file_bytes, limits.file_bytes};
-      setrlimit(RLIMIT_FSIZE, &limit);
-    }
-    if (!freopen(folder.file("in").c_str(), "r", stdin) ||
-        !freopen(folder.file("out").c_str(), "w", stdout) ||
-        !freopen(folder.file("err").c_str(), "w", stderr))
-      _exit(99);
-    std::vector<char*> argv;
-    std::string program = LAPIDARY_BINARY;
-    argv.push_back(program.data());
-    std::vector<std::string> copy = arguments;
-    for (std::string& a : copy) argv.push_back(a.data());
-    argv.push_back(nullptr);
-    execv(program.c_str(), argv.data());
-    _exit(98);
-  }
-  if (limits.interrupt_after_ms >= 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(limits.interrupt_after_ms));
-    kill(child, SIGINT);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  Outcome outcome;
-  outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-  outcome.out = slurp(folder.file("out"));
-  outcome.err = slurp(folder.file("err"));
-  return outcome;
-}
 
 size_t count_lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
 
@@ -204,16 +146,6 @@ TEST_F(Cli, InterruptLeavesNothingBehind) {
     EXPECT_TRUE(o.status == 130 || o.status == 1000 + SIGINT) << o.status << " " << o.err;
     EXPECT_TRUE(fs::is_empty(folder.path()));
   }
-}
-
-TEST_F(Cli, VerifyOfAFileAgainstItselfIsExactlyZeroAndPasses) {
-  const Outcome o = lapidary_command({"verify", model_, model_, "--text", data_path("own.txt"),
-                                      "--limit-tokens", "300", "--json"});
-  EXPECT_EQ(o.status, 0) << o.err;
-  const auto json = nlohmann::json::parse(o.out);
-  EXPECT_EQ(json["verdict"], "PASS");
-  EXPECT_EQ(json["text"]["nll_base"], json["text"]["nll_candidate"]);
-  EXPECT_EQ(json["text"]["kld_mean"], 0.0);
 }
 
 TEST_F(Cli, InspectFindsAChangedTensor) {

@@ -1,0 +1,24 @@
+// Runs the built binary as a user would and collects what it says.
+#pragma once
+
+#include <sys/resource.h>
+
+#include <string>
+#include <vector>
+
+namespace lapidary {
+
+struct Outcome {
+  int status = -1;  // exit status; 1000 + signal when one ended it
+  std::string out, err;
+};
+
+struct RunLimits {
+  rlim_t file_bytes = RLIM_INFINITY;  // stands in for a full disk
+  int interrupt_after_ms = -1;        // Ctrl-C
+  std::string input;                  // on stdin
+};
+
+Outcome lapidary_command(const std::vector<std::string>& arguments, const RunLimits& limits = {});
+
+}  // namespace lapidary
