@@ -39,16 +39,17 @@ class Forward {
   void choose_experts(int layer);
   void group_by_expert(int n_experts, int n_used);
   void run_experts(int layer);
-  // forward.cpp
-  void embed();
+  // attention.cpp
   void attention(int layer);
   void finish_q(int layer, int64_t t);
   void store_kv(int layer, int64_t t);
   void attend(int layer);
+  void drop_unwanted_rows();
+  // forward.cpp
+  void embed();
   void mlp(int layer);
   void dense_mlp(int layer, const float* x, float* out);
   void head();
-  void drop_unwanted_rows();
 
   int64_t n() const { return static_cast<int64_t>(workspace_.rows.size()); }
   // out = RMSNorm of each row of x [n, d_model]; `weight` empty: weightless.

@@ -25,8 +25,7 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   explicit AlignedBuffer(int64_t size) : size_(size) {
     if (size == 0) return;
-    data_.reset(static_cast<T*>(
-        ::operator new(static_cast<size_t>(size) * sizeof(T), kAlignment)));
+    data_.reset(static_cast<T*>(::operator new(static_cast<size_t>(size) * sizeof(T), kAlignment)));
   }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }

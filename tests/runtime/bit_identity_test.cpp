@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "quantize/quantize.h"
 #include "tests/runtime/fixtures.h"
 
 namespace lapidary {
@@ -19,30 +18,15 @@ struct Variant {
   KvCode kv;
 };
 
-std::string label(const testing::TestParamInfo<Variant>& info) {
-  std::string name = info.param.checkpoint + "_" + std::string(code_name(info.param.weights)) +
-                     (info.param.activations == ActivationType::kInt8 ? "_int8" : "_16bit") +
-                     (info.param.kv == KvCode::kF32 ? "_kvf32" : "_kvbf16");
+std::string text_of(const Variant& v) {
+  std::string name = v.checkpoint + "_" + std::string(code_name(v.weights)) +
+                     (v.activations == ActivationType::kInt8 ? "_int8" : "_16bit") +
+                     (v.kv == KvCode::kF32 ? "_kvf32" : "_kvbf16");
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
-
-std::shared_ptr<const Model> model_of(const Variant& variant) {
-  if (variant.weights == Code::kBF16) return converted_model(variant.checkpoint);
-  static TemporaryFolder folder;
-  static std::map<std::string, std::shared_ptr<const Model>> done;
-  const std::string name = variant.checkpoint + "." + std::string(code_name(variant.weights));
-  std::shared_ptr<const Model>& model = done[name];
-  if (!model) {
-    QuantizeOptions options;
-    options.weights = variant.weights;
-    options.n_threads = 2;
-    quantize(*HfSource::open(checkpoint_folder(variant.checkpoint)), folder.file(name), options,
-             {});
-    model = Model::load(folder.file(name));
-  }
-  return model;
-}
+std::string label(const testing::TestParamInfo<Variant>& info) { return text_of(info.param); }
+void PrintTo(const Variant& variant, std::ostream* out) { *out << text_of(variant); }
 
 // Longer than every small checkpoint's window (at most 128), so that rings wrap.
 constexpr int64_t kTokens = 170;
@@ -59,7 +43,7 @@ class BitIdentity : public testing::TestWithParam<Variant> {
  protected:
   void SetUp() override {
     LAPIDARY_SKIP_WITHOUT(checkpoint_folder(GetParam().checkpoint));
-    model_ = model_of(GetParam());
+    model_ = quantized_model(GetParam().checkpoint, GetParam().weights);
     ids_ = some_tokens(kTokens, 1, model_->config().vocab_size);
     want_ = logits_of(*engine(2), ids_, GetParam().kv);
   }

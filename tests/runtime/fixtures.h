@@ -10,6 +10,7 @@
 #include "convert/convert.h"
 #include "convert/hf_source.h"
 #include "formats/safetensors.h"
+#include "quantize/quantize.h"
 #include "runtime/engine.h"
 #include "tests/test_data.h"
 
@@ -36,6 +37,23 @@ inline std::shared_ptr<const Model> converted_model(const std::string& name) {
   static std::map<std::string, std::shared_ptr<const Model>> done;
   std::shared_ptr<const Model>& model = done[name];
   if (!model) model = Model::load(converted_path(name));
+  return model;
+}
+
+// The same with every matrix in `weights`; bf16 gives the master.
+inline std::shared_ptr<const Model> quantized_model(const std::string& name, Code weights) {
+  if (weights == Code::kBF16) return converted_model(name);
+  static TemporaryFolder folder;
+  static std::map<std::string, std::shared_ptr<const Model>> done;
+  const std::string key = name + "." + std::string(code_name(weights));
+  std::shared_ptr<const Model>& model = done[key];
+  if (!model) {
+    QuantizeOptions options;
+    options.weights = weights;
+    options.n_threads = 2;
+    quantize(*HfSource::open(checkpoint_folder(name)), folder.file(key), options, {});
+    model = Model::load(folder.file(key));
+  }
   return model;
 }
 
