@@ -15,45 +15,19 @@ constexpr size_t kMaxPatternBytes = 4096;
 // billions.
 constexpr uint32_t kMaxSteps = 100000;
 
-std::string quoted(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                       c == '_' || static_cast<unsigned char>(c) >= 0x80;
-    if (!plain) out += '\\';
-    out += c;
-  }
-  return out;
-}
-
 }  // namespace
 
-ModulePattern::ModulePattern(const std::string& regex, std::string_view shown)
-    : shown_(excerpt(shown)) {
-  if (regex.size() > kMaxPatternBytes)
+ModulePattern::ModulePattern(std::string_view key) : shown_(excerpt(key)) {
+  if (key.size() > kMaxPatternBytes)
     fail(ErrorCode::kBadData, "module pattern '{}' has {} bytes, expected at most {}", shown_,
-         regex.size(), kMaxPatternBytes);
+         key.size(), kMaxPatternBytes);
+  const std::string regex = "(?:.*\\.)?(?:" + std::string(key) + ")";
   int error = 0;
   PCRE2_SIZE position = 0;
-  // Callouts and \C would reach past what matching names needs.
-  pcre2_code* code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
-                    PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_NEVER_BACKSLASH_C | PCRE2_NEVER_UCP,
-                    &error, &position, nullptr);
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(regex.data()), regex.size(),
+                                   PCRE2_ANCHORED | PCRE2_ENDANCHORED, &error, &position, nullptr);
   if (!code) fail(ErrorCode::kBadData, "module pattern '{}' is not a regular expression", shown_);
   code_ = {code, [](const pcre2_code* c) { pcre2_code_free(const_cast<pcre2_code*>(c)); }};
-}
-
-ModulePattern ModulePattern::suffix(std::string_view text) {
-  return ModulePattern("(?:.*\\.)?" + quoted(text), text);
-}
-
-ModulePattern ModulePattern::whole(std::string_view regex) {
-  return ModulePattern("(?:" + std::string(regex) + ")", regex);
-}
-
-ModulePattern ModulePattern::key(std::string_view regex) {
-  return ModulePattern("(?:.*\\.)?(?:" + std::string(regex) + ")", regex);
 }
 
 bool ModulePattern::matches(std::string_view module) const {

@@ -198,10 +198,8 @@ std::string peft_config_json(const PeftConfig& c) {
 }
 
 LoraScales::LoraScales(const PeftConfig& config) : config_(config) {
-  for (const auto& [key, rank] : config.rank_pattern)
-    ranks_.emplace_back(ModulePattern::key(key), rank);
-  for (const auto& [key, alpha] : config.alpha_pattern)
-    alphas_.emplace_back(ModulePattern::key(key), alpha);
+  for (const auto& [key, rank] : config.rank_pattern) ranks_.emplace_back(key, rank);
+  for (const auto& [key, alpha] : config.alpha_pattern) alphas_.emplace_back(key, alpha);
 }
 
 int LoraScales::rank(std::string_view module) const {

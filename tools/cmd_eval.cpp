@@ -52,7 +52,8 @@ struct EvalCommand {
       fmt::print("{} tokens  nll {:.5f} nats  perplexity {:.4f}  ({:.0f} tokens/s)\n",
                  json["tokens"].get<int64_t>(), json["nll"].get<double>(),
                  json["perplexity"].get<double>(), json["tokens_per_second"].get<double>());
-    for (const auto& [name, r] : json.value("tasks", nlohmann::ordered_json::object()).items())
+    const auto tasks = json.value("tasks", nlohmann::ordered_json::object());
+    for (const auto& [name, r] : tasks.items())
       fmt::print("{:16} {:5} items  {:5.1f} %  [{:.1f}, {:.1f}]\n", name, r["items"].get<int64_t>(),
                  100 * r["accuracy"].get<double>(), 100 * r["interval"][0].get<double>(),
                  100 * r["interval"][1].get<double>());
