@@ -33,9 +33,15 @@ Isa parse_isa(std::string_view name) {
 std::vector<const KernelTable*> available_kernels() {
   std::vector<const KernelTable*> tables{&kReferenceKernels};
 #if defined(LAPIDARY_X86)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-      __builtin_cpu_supports("f16c"))
-    tables.push_back(&kAvx2Kernels);
+  // The compiler's function asks the operating system too, whether it saves the wide registers.
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  if (avx2) tables.push_back(&kAvx2Kernels);
+  if (avx2 && __builtin_cpu_supports("avxvnni")) tables.push_back(&kAvx2VnniKernels);
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
+    tables.push_back(&kAvx512Kernels);
 #endif
   return tables;
 }

@@ -1,0 +1,27 @@
+// The table for CPUs with AVX2 and AVX-VNNI but without AVX-512 (Alder Lake and later client CPUs):
+// AVX2's, but for the integer product.
+#include "kernels/avx2vnni.h"
+
+#include "kernels/avx2.h"
+#include "kernels/tables.h"
+
+namespace lapidary {
+
+const KernelTable kAvx2VnniKernels{
+    .isa = Isa::kAvx2Vnni,
+    .name = "avx2vnni",
+    .rotate = avx2::rotate,
+    .quantize = avx2::quantize,
+    .matmul_float = avx2::matmul_float,
+    .matmul_int8 = avx2vnni::matmul_int8,
+    .dequantize_rows = avx2::dequantize_rows,
+    .rms_norm = avx2::rms_norm,
+    .rope = avx2::rope,
+    .gelu_mul = avx2::gelu_mul,
+    .silu_mul = avx2::silu_mul,
+    .attention = avx2::attention,
+    .softcap = avx2::softcap,
+    .float_to_bf16 = avx2::float_to_bf16,
+};
+
+}  // namespace lapidary

@@ -1,0 +1,28 @@
+// The table for CPUs with AVX-512 F, BW, DQ, VL, VNNI and VBMI (Ice Lake, Zen 4 and later).
+//
+// What is bound by memory or too rare to matter is AVX2's.
+#include "kernels/avx512.h"
+
+#include "kernels/avx2.h"
+#include "kernels/tables.h"
+
+namespace lapidary {
+
+const KernelTable kAvx512Kernels{
+    .isa = Isa::kAvx512,
+    .name = "avx512",
+    .rotate = avx2::rotate,
+    .quantize = avx2::quantize,
+    .matmul_float = avx2::matmul_float,
+    .matmul_int8 = avx512::matmul_int8,
+    .dequantize_rows = avx2::dequantize_rows,
+    .rms_norm = avx2::rms_norm,
+    .rope = avx2::rope,
+    .gelu_mul = avx2::gelu_mul,
+    .silu_mul = avx2::silu_mul,
+    .attention = avx2::attention,
+    .softcap = avx2::softcap,
+    .float_to_bf16 = avx2::float_to_bf16,
+};
+
+}  // namespace lapidary

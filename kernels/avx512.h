@@ -1,0 +1,15 @@
+// The AVX-512 functions behind their table, by file. Contracts: kernels/kernels.h.
+//
+// Needs F, BW, DQ, VL, VNNI and VBMI (Ice Lake, Zen 4 and later). Every floating-point sum has a
+// fixed shape, the same for any number of tokens and rows.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace lapidary::avx512 {
+
+// avx512_matmul_int8.cpp
+void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
+                 const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
+
+}  // namespace lapidary::avx512
