@@ -2,6 +2,7 @@
 #include "finetune/frozen_weights.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <exception>
@@ -24,7 +25,10 @@ void FrozenWeights::parallel(int64_t n, const std::function<void(int64_t)>& f) {
   std::mutex mutex;
   std::exception_ptr failure;
   pool_.run(n, [&](int64_t i) {
-    const at::NoGradGuard no_grad;  // the mode belongs to the thread
+    // Both belong to the thread: without the first, BLAS would start threads of its own under ours.
+    thread_local const bool single_threaded = (at::set_num_threads(1), true);
+    (void)single_threaded;
+    const at::NoGradGuard no_grad;
     try {
       f(i);
     } catch (...) {
