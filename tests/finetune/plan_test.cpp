@@ -1,0 +1,126 @@
+// The plan of batches: shares to the token, rows within the context, nothing lost, one seed one
+// plan.
+#include "finetune/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "finetune/schedule.h"
+#include "formats/error.h"
+#include "runtime/verify/random.h"
+
+namespace lapidary {
+namespace {
+
+std::vector<int64_t> random_lengths(size_t n, int64_t low, int64_t high, uint64_t seed) {
+  SplitMix64 random(seed);
+  std::vector<int64_t> lengths(n);
+  for (int64_t& length : lengths) length = random.between(low, high);
+  return lengths;
+}
+
+TEST(Plan, KeepsTheGeneralShareToOneTokenAfterEveryStep) {
+  const auto domain = random_lengths(300, 5, 120, 1), general = random_lengths(80, 10, 200, 2);
+  for (const double share : {0.05, 0.15, 0.5}) {
+    PlanOptions options;
+    options.general_share = share;
+    options.context = 256;
+    options.epochs = 2;
+    int64_t tokens = 0, general_tokens = 0;
+    for (const PlannedStep& step : plan_training(domain, general, options)) {
+      tokens += step.tokens;
+      general_tokens += step.general_tokens;
+      EXPECT_LE(std::abs(static_cast<double>(general_tokens) - share * static_cast<double>(tokens)),
+                1.0);
+    }
+  }
+}
+
+TEST(Plan, CountsWhatItsRowsHoldAndFitsThemIntoTheContext) {
+  const auto domain = random_lengths(100, 5, 256, 1), general = random_lengths(50, 5, 256, 2);
+  PlanOptions options;
+  options.general_share = 0.15;
+  options.context = 256;
+  options.batch_tokens = 1000;
+  for (const PlannedStep& step : plan_training(domain, general, options)) {
+    int64_t tokens = 0, general_tokens = 0;
+    for (const PlannedRow& row : step.rows) {
+      int64_t in_row = 0;
+      for (const PlannedExample& e : row) {
+        const int64_t length = (e.general ? general : domain)[static_cast<size_t>(e.index)];
+        EXPECT_LE(e.n_tokens, length);
+        EXPECT_GT(e.n_tokens, 0);
+        if (!e.general) {
+          EXPECT_EQ(e.n_tokens, length) << "domain examples are never cut";
+        }
+        in_row += e.n_tokens;
+        general_tokens += e.general ? e.n_tokens : 0;
+      }
+      EXPECT_LE(in_row, options.context);
+      tokens += in_row;
+    }
+    EXPECT_EQ(tokens, step.tokens);
+    EXPECT_EQ(general_tokens, step.general_tokens);
+  }
+}
+
+TEST(Plan, ShowsEveryDomainExampleOncePerEpochAndCutsFewGeneralOnes) {
+  const auto domain = random_lengths(200, 5, 60, 1), general = random_lengths(200, 5, 60, 2);
+  PlanOptions options;
+  options.general_share = 0.2;
+  options.epochs = 3;
+  std::map<int64_t, int> seen;
+  int64_t general_examples = 0, cut = 0;
+  for (const PlannedStep& step : plan_training(domain, general, options))
+    for (const PlannedRow& row : step.rows)
+      for (const PlannedExample& e : row) {
+        if (!e.general) ++seen[e.index];
+        general_examples += e.general;
+        cut += e.general && e.n_tokens < general[static_cast<size_t>(e.index)];
+      }
+  EXPECT_EQ(seen.size(), domain.size());
+  for (const auto& [index, times] : seen) EXPECT_EQ(times, 3) << index;
+  EXPECT_LT(cut * 10, general_examples);  // with 64 to choose from, a fitting one is mostly there
+}
+
+TEST(Plan, FollowsTheSeedAndTheNumberOfSteps) {
+  const auto domain = random_lengths(50, 5, 60, 1);
+  PlanOptions options;
+  options.steps = 7;
+  const auto indices = [&](uint64_t seed) {
+    options.seed = seed;
+    std::vector<int64_t> all;
+    const auto plan = plan_training(domain, {}, options);
+    EXPECT_EQ(plan.size(), 7u);
+    for (const auto& step : plan)
+      for (const auto& row : step.rows)
+        for (const auto& e : row) all.push_back(e.index);
+    return all;
+  };
+  EXPECT_EQ(indices(1), indices(1));
+  EXPECT_NE(indices(1), indices(2));
+}
+
+TEST(Plan, TakesAnExampleLongerThanTheBatchAlone) {
+  const std::vector<int64_t> domain{100, 100};
+  PlanOptions options;
+  options.batch_tokens = 10;
+  const auto plan = plan_training(domain, {}, options);
+  ASSERT_EQ(plan.size(), 2u);
+  EXPECT_EQ(plan[0].tokens, 100);
+}
+
+TEST(Schedule, WarmsUpAndDecays) {
+  EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kConstant, 2, 0, 4, 10), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kConstant, 2, 3, 4, 10), 2);
+  EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kConstant, 2, 9, 4, 10), 2);
+  EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kLinear, 2, 5, 0, 10), 1);
+  EXPECT_DOUBLE_EQ(learning_rate_at(Schedule::kLinear, 2, 7, 4, 10), 1);
+  EXPECT_NEAR(learning_rate_at(Schedule::kCosine, 2, 5, 0, 10), 1, 1e-12);
+  EXPECT_THROW(parse_schedule("step"), Error);
+}
+
+}  // namespace
+}  // namespace lapidary
