@@ -91,13 +91,13 @@ TEST_F(Cli, RunPutsBosIntoThePromptTokens) {
   EXPECT_EQ(json["finish_reason"], "length");
 }
 
-TEST_F(Cli, ChatRemembersEarlierTurns) {
+TEST_F(Cli, ChatAnswersEachLineUntilTheInputEnds) {
   RunLimits limits;
-  limits.input =
-      "Name the capital city of Norway.\nReverse the order of these words: tiger lemon\n";
+  limits.input = "Name the capital city of Norway.\nWhat is the capital of Norway?\n";
   const Outcome o = lapidary_command({"run", model_, "chat", "--greedy"}, limits);
   EXPECT_EQ(o.status, 0) << o.err;
-  EXPECT_NE(o.out.find("lemon tiger"), std::string::npos) << o.out;
+  EXPECT_EQ(o.out.substr(0, 5), "Oslo\n") << o.out;
+  EXPECT_EQ(count_lines(o.out), 2u) << o.out;
 }
 
 TEST_F(Cli, RecipeFillsOptionsAndTheCommandLineWins) {
