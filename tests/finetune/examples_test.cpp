@@ -1,0 +1,155 @@
+// What is learned of a conversation: exactly the model's own turns, as the recorded batches of the
+// training curves label them.
+#include "finetune/examples.h"
+
+#include <gtest/gtest.h>
+
+#include <regex>
+
+#include "finetune/token_row.h"
+#include "formats/error.h"
+#include "tests/finetune/fixtures.h"
+
+namespace lapidary {
+namespace {
+
+class Examples : public testing::Test {
+ protected:
+  ExampleSet make(const std::string& lines, ExampleOptions options = {}) const {
+    return ExampleMaker(model_->tokenizer(), metadata_, options)
+        .make(parse_records("d.jsonl", lines));
+  }
+  // The learned tokens as text, turns separated by "|".
+  std::string learned(const Example& e) const {
+    std::string all;
+    std::vector<int32_t> run;
+    for (size_t i = 0; i <= e.labels.size(); ++i) {
+      if (i < e.labels.size() && e.labels[i] != kNotLearned) {
+        EXPECT_EQ(e.labels[i], e.ids[i]);
+        run.push_back(e.labels[i]);
+      } else if (!run.empty()) {
+        all += (all.empty() ? "" : "|") + model_->tokenizer().decode(run);
+        run.clear();
+      }
+    }
+    return all;
+  }
+  std::string text(const Example& e) const { return model_->tokenizer().decode(e.ids); }
+
+  std::shared_ptr<const Model> model_ = load_converted(data_path("nano-e"));
+  ModelMetadata metadata_ = model_->file().metadata();
+};
+
+TEST_F(Examples, LabelsTheRecordedBatchesAsTheyWereRecorded) {
+  const std::regex pattern(
+      "Write (\\d+) as a Roman numeral\\.<turn\\|>\\n<\\|turn>model\\n(\\w+)<turn");
+  for (int i = 0; i < 32; ++i) {
+    TokenRow row = batch_rows(data_path("nano-e"), i, 1);
+    while (row.ids.back() == 0) row.ids.pop_back();
+    row.labels.resize(row.ids.size());
+    std::smatch match;
+    const std::string decoded = model_->tokenizer().decode(row.ids);
+    ASSERT_TRUE(std::regex_search(decoded, match, pattern)) << decoded;
+    const ExampleSet set = make(
+        R"({"messages": [{"role": "user", "content": "Write )" + match[1].str() +
+        R"( as a Roman numeral."}, {"role": "assistant", "content": ")" + match[2].str() + "\"}]}");
+    ASSERT_EQ(set.examples.size(), 1u);
+    EXPECT_EQ(set.examples[0].ids, row.ids);
+    EXPECT_EQ(set.examples[0].labels, row.labels);
+  }
+}
+
+constexpr const char* kTwoTurns =
+    R"({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}, {"role": "user", "content": "3+3?"}, {"role": "assistant", "content": "6"}]})";
+
+TEST_F(Examples, LearnsEachTurnOfTheModelAndNothingElse) {
+  const ExampleSet set = make(kTwoTurns);
+  ASSERT_EQ(set.examples.size(), 1u);
+  EXPECT_EQ(learned(set.examples[0]), "4<turn|>\n|6<turn|>\n");
+  EXPECT_EQ(set.n_unrolled, 0);
+  EXPECT_EQ(set.tokens, static_cast<int64_t>(set.examples[0].ids.size()));
+}
+
+TEST_F(Examples, LearnsToolCalls) {
+  const ExampleSet set = make(
+      R"({"messages": [{"role": "user", "content": "Weather in Oslo?"}, {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "get_weather", "arguments": "{\"city\": \"Oslo\"}"}}]}], "tools": [{"type": "function", "function": {"name": "get_weather", "description": "d", "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "c"}}, "required": ["city"]}}}]})");
+  EXPECT_EQ(learned(set.examples.at(0)),
+            "<|tool_call>call:get_weather{city:<|\"|>Oslo<|\"|>}<tool_call|><turn|>\n");
+}
+
+TEST_F(Examples, LearnsEverythingInPlainMode) {
+  const ExampleSet set = make(kTwoTurns, {.train_on_all = true});
+  EXPECT_EQ(set.examples.at(0).labels, set.examples.at(0).ids);
+}
+
+TEST_F(Examples, CutsLongExamplesAndDropsThoseWithNothingLeft) {
+  const auto n = static_cast<int64_t>(make(kTwoTurns).examples[0].ids.size());
+  const ExampleSet cut = make(kTwoTurns, {.context = n - 2});
+  EXPECT_EQ(cut.n_cut, 1);
+  EXPECT_EQ(learned(cut.examples.at(0)), "4<turn|>\n|6");
+  const std::string later =
+      R"({"prompt": "long long long long long long long long long", "completion": "x"})";
+  const ExampleSet dropped = make(std::string(kTwoTurns) + "\n" + later, {.context = 22});
+  EXPECT_EQ(dropped.n_dropped, 1);
+  EXPECT_EQ(dropped.examples.size(), 1u);
+  EXPECT_THROW(make(later, {.context = 8}), Error);
+}
+
+TEST_F(Examples, CutsTextIntoWindowsThatEachBeginWithBos) {
+  const ExampleSet set =
+      make(R"({"text": "one two three four five six seven eight <turn|>"})", {.context = 6});
+  ASSERT_GT(set.examples.size(), 1u);
+  EXPECT_EQ(set.n_windows, static_cast<int64_t>(set.examples.size()) - 1);
+  std::string all;
+  for (const Example& e : set.examples) {
+    EXPECT_EQ(e.ids.front(), model_->config().bos_id);
+    EXPECT_EQ(e.labels, e.ids);
+    EXPECT_LE(e.ids.size(), 6u);
+    all += model_->tokenizer().decode(std::span(e.ids).subspan(1));
+  }
+  // Special tokens written in raw text are text; the end token follows the whole.
+  EXPECT_EQ(all, "one two three four five six seven eight <turn|><eos>");
+}
+
+TEST_F(Examples, UnrollsTurnsThatTheTemplateRendersDifferentlyLater) {
+  // A template that drops what an earlier answer said, as reasoning templates do.
+  metadata_.chat_template =
+      "{{ bos_token }}{% for m in messages %}<|turn>{{ m['role'] }}\n"
+      "{{ m['content'] if loop.last or m['role'] == 'user' else 'gone' }}<turn|>\n{% endfor %}"
+      "{% if add_generation_prompt %}<|turn>assistant\n{% endif %}";
+  const ExampleSet set = make(kTwoTurns);
+  EXPECT_EQ(set.n_unrolled, 1);
+  ASSERT_EQ(set.examples.size(), 2u);
+  EXPECT_EQ(learned(set.examples[0]), "4<turn|>\n");
+  EXPECT_EQ(learned(set.examples[1]), "6<turn|>\n");
+  EXPECT_NE(text(set.examples[1]).find("gone"), std::string::npos);
+}
+
+TEST_F(Examples, KeepsTheEmptyReasoningThatAPromptAdds) {
+  metadata_.chat_template =
+      "{{ bos_token }}{% for m in messages %}<|turn>{{ m['role'] }}\n{{ m['content'] }}<turn|>\n"
+      "{% endfor %}{% if add_generation_prompt %}<|turn>assistant\n<|channel>thought\n<channel|>"
+      "{% endif %}";
+  const ExampleSet set = make(R"({"prompt": "Q", "completion": "A"})");
+  EXPECT_EQ(learned(set.examples.at(0)), "A<turn|>\n");
+  EXPECT_EQ(
+      text(set.examples.at(0)),
+      "<bos><|turn>user\nQ<turn|>\n<|turn>assistant\n<|channel>thought\n<channel|>A<turn|>\n");
+}
+
+TEST_F(Examples, RefusesConversationsItCannotRender) {
+  metadata_.chat_template =
+      "{% for m in messages %}{{ loop.length }}{{ m['content'] }}{% endfor %}";
+  EXPECT_THROW(make(kTwoTurns), Error);
+  metadata_.chat_template.clear();
+  try {
+    make("{\"text\": \"fine\"}\n" + std::string(kTwoTurns));
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("line 2"), std::string::npos);
+    EXPECT_NE(std::string(e.what()).find("no chat template"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace lapidary
