@@ -18,13 +18,6 @@ __mmask64 plane1(const uint8_t* plane, int line) {
   return _cvtu64_mask64(bits);
 }
 
-// The four bytes sixteen times.
-__m512i repeat(char a, char b, char c, char d) {
-  return _mm512_set1_epi32(
-      static_cast<int>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b) << 8 |
-                       static_cast<uint32_t>(c) << 16 | static_cast<uint32_t>(d) << 24));
-}
-
 struct Vector {
   using Ints = __m512i;
   using Floats = __m512;
@@ -74,12 +67,14 @@ struct Vector {
           shift >= 0 ? _mm512_slli_epi16(stored, shift) : _mm512_srli_epi16(stored, -shift);
       return merge(plane4(tile, line), high, _mm512_set1_epi8(0x30));
     } else if constexpr (C == Code::kW3) {
-      // vpermb looks at six bits: a table of period 4 needs no mask for the neighbours' bits.
       const Ints stored = _mm512_loadu_si512(tile + 64 * (line % 4));
-      const Ints two = _mm512_srli_epi16(stored, 2 * (line / 4));
-      const Ints lower = repeat(1, 4, 6, 7), upper = repeat(9, 10, 12, 15);  // levels(kW3) + 8
-      return _mm512_mask_permutexvar_epi8(_mm512_permutexvar_epi8(two, lower),
-                                          plane1(tile + kPlane2Bytes, line), two, upper);
+      const Ints low =
+          _mm512_and_si512(_mm512_srli_epi16(stored, 2 * (line / 4)), _mm512_set1_epi8(3));
+      const Ints all =
+          _mm512_mask_add_epi8(low, plane1(tile + kPlane2Bytes, line), low, _mm512_set1_epi8(4));
+      const Ints table = _mm512_broadcast_i32x4(  // levels(Code::kW3) + 8
+          _mm_setr_epi8(1, 4, 6, 7, 9, 10, 12, 15, 0, 0, 0, 0, 0, 0, 0, 0));
+      return _mm512_shuffle_epi8(table, all);
     } else {
       static_assert(C == Code::kW8 || C == Code::kW8x);
       return _mm512_xor_si512(_mm512_loadu_si512(tile + 64 * line), _mm512_set1_epi8(-128));

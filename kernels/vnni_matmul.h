@@ -23,8 +23,8 @@ inline constexpr int kLineBytes = 64;
 inline constexpr int kGroupLines = kGroupK / 4;
 inline constexpr int kTileGroups = kTileK / kGroupK;
 
-inline constexpr int64_t kFewTokens = 4;
-inline constexpr int64_t kFewSpanK = 16384;  // bounds the bases on the stack
+inline constexpr int64_t kFewTokens = 32;   // up to here unpacking once more beats a detour over L1
+inline constexpr int64_t kFewSpanK = 8192;  // bounds the bases on the stack
 // Tokens and inputs handled together: their int8 values stay in a 256 KiB share of L2.
 inline constexpr int64_t kTileTokens = 128;
 inline constexpr int64_t kSpanK = 2048;
@@ -161,10 +161,12 @@ static void multiply_few_tokens(const Task& task, int64_t first_panel, int64_t n
     for (int64_t t = 0; t < n_tokens; ++t)
       sum_inputs(task.input(token + t, k0), n_k, kGroupK, kOffset<C>, bases[t]);
     for (int64_t panel = first_panel; panel < first_panel + n_panels; ++panel) {
-      if (n_tokens == 1) multiply_few<V, C, 1>(task, panel, token, k0, n_k, bases);
-      if (n_tokens == 2) multiply_few<V, C, 2>(task, panel, token, k0, n_k, bases);
-      if (n_tokens == 3) multiply_few<V, C, 3>(task, panel, token, k0, n_k, bases);
-      if (n_tokens == 4) multiply_few<V, C, 4>(task, panel, token, k0, n_k, bases);
+      int64_t t = 0;
+      for (; t + 4 <= n_tokens; t += 4)
+        multiply_few<V, C, 4>(task, panel, token + t, k0, n_k, bases + t);
+      if (n_tokens - t == 3) multiply_few<V, C, 3>(task, panel, token + t, k0, n_k, bases + t);
+      if (n_tokens - t == 2) multiply_few<V, C, 2>(task, panel, token + t, k0, n_k, bases + t);
+      if (n_tokens - t == 1) multiply_few<V, C, 1>(task, panel, token + t, k0, n_k, bases + t);
     }
   }
 }
@@ -191,6 +193,7 @@ static void unpack_strip(const Task& task, int64_t panel, int64_t last_panel, in
     for (int64_t k = 0; k < n_k; k += kGroupK) {
       const int64_t group = (k0 + k) / kGroupK;
       const uint8_t* codes = parts.codes + group / kTileGroups * task.g.tile_bytes;
+      _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes), _MM_HINT_T0);
       const int first_line = static_cast<int>(group % kTileGroups) * kGroupLines;
       typename V::Factors factors{};
       if constexpr (kTwoLevel<C>)
@@ -297,7 +300,7 @@ static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t 
                  bases + t * kSpanBlocks);
     for (int64_t panel = first_panel; panel <= last_panel; panel += kStripPanels) {
       if (k0 == 0)
-        std::memset(y, 0, sizeof y);
+        std::memset(y, 0, static_cast<size_t>(n_tokens) * sizeof y[0]);
       else
         copy_results<V, true>(task, panel * kPanelRows, end_row, token, n_tokens, y);
       for (int64_t k = k0; k < span_end; k += kChunkK) {
