@@ -29,7 +29,7 @@ inline constexpr int64_t kFewSpanK = 8192;  // bounds the bases on the stack
 inline constexpr int64_t kTileTokens = 128;
 inline constexpr int64_t kSpanK = 2048;
 inline constexpr int64_t kChunkK = 512;          // unpacked at once
-inline constexpr int64_t kPrefetchBytes = 4096;  // as far ahead as pays on a stream of codes
+inline constexpr int64_t kPrefetchBytes = 8192;  // as far ahead as pays on a stream of codes
 
 template <Code C>
 inline constexpr bool kTwoLevel = C == Code::kW5 || C == Code::kW4 || C == Code::kW3;
