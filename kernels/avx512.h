@@ -8,8 +8,13 @@
 
 namespace lapidary::avx512 {
 
-// avx512_matmul_int8.cpp
+// avx512_matmul_float.cpp, avx512_matmul_int8.cpp
+void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
+                  int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;
 void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                  const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
+
+// avx512_attention.cpp
+void attention(const AttentionQuery& a, int first_head, int n_heads_here) noexcept;
 
 }  // namespace lapidary::avx512
