@@ -2,6 +2,7 @@
 //
 // Sources: Oniguruma's doc/RE and doc/SYNTAX.md; pcre2pattern(3), "Unicode character properties".
 #include "formats/error.h"
+#include "formats/regex_unicode.h"
 #include "formats/split_regex.h"
 
 namespace lapidary {
@@ -14,9 +15,10 @@ constexpr std::string_view kNotSpaces =
     R"(\x{0}-\x{8}\x{e}-\x{1f}\x{21}-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff})"
     R"(\x{200b}-\x{2027}\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
 // Word characters: Alphabetic (letters, letter numbers, circled letters), marks, decimal digits,
-// connectors. PCRE2 10.42's \w is letters, all numbers and the underscore.
+// connectors, and the numbers of Latin-1, which Oniguruma counts in. PCRE2 10.42's \w is letters,
+// all numbers and the underscore.
 constexpr std::string_view kWord =
-    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169})"
+    R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{b2}\x{b3}\x{b9}\x{bc}-\x{be}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169})"
     R"(\x{1f170}-\x{1f189})";
 
 class Translator {
@@ -64,6 +66,12 @@ class Translator {
       put(std::string(negated ? "[^" : "[") + std::string(members) + "]", 2);
   }
 
+  static std::string digits() { return R"(\p{Nd})" + unicode_additions("Nd"); }
+  static std::string word() {
+    return std::string(kWord) + unicode_additions("L") + unicode_additions("M") +
+           unicode_additions("Nd");
+  }
+
   void escape() {
     if (at_ + 1 >= in_.size()) refuse("a backslash at the end");
     switch (in_[at_ + 1]) {
@@ -71,11 +79,16 @@ class Translator {
         return put_set(kSpaces);
       case 'S':
         return put_set(kNotSpaces);
+      case 'd':
+        return put_set(digits());
+      case 'D':
+        if (in_class_) refuse("\\D inside a class");
+        return put_set(digits(), true);
       case 'w':
-        return put_set(kWord);
+        return put_set(word());
       case 'W':
         if (in_class_) refuse("\\W inside a class");
-        return put_set(kWord, true);
+        return put_set(word(), true);
       case 'h':
         return put_set("0-9a-fA-F");
       case 'H':
@@ -98,28 +111,32 @@ class Translator {
         const char c = in_[at_ + 1];
         const bool letter_or_digit =
             (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        constexpr std::string_view kAlike = "dDrntfaxAzZ";
+        constexpr std::string_view kAlike = "rntfaxAzZ";
         if (letter_or_digit && kAlike.find(c) == std::string_view::npos) refuse("this escape");
         copy(2);
       }
     }
   }
 
-  // \p{L}, \p{Lu} and \p{^L} pass; a longer name is a script, which PCRE2 would read as a script
-  // extension.
+  // \p{L} and \p{^L} pass, with what newer Unicode adds; a name longer than two letters is a
+  // script, which PCRE2 would read as a script extension.
   void property() {
     const size_t close = in_.find('}', at_);
     if (at_ + 2 >= in_.size() || in_[at_ + 2] != '{' || close == std::string_view::npos)
       refuse("a property without braces");
     std::string_view name = in_.substr(at_ + 3, close - at_ - 3);
-    out_ += in_.substr(at_, 3);
+    bool negated = in_[at_ + 1] == 'P';
     if (name.starts_with('^')) {
-      out_ += '^';
+      negated = !negated;
       name.remove_prefix(1);
     }
-    if (name.size() > 2) out_ += "sc:";
-    out_ += name;
-    out_ += '}';
+    const std::string braced =
+        std::string("{") + (name.size() > 2 ? "sc:" : "") + std::string(name) + "}";
+    if (in_class_)
+      // Inside a class a complement cannot be spelled together with exceptions.
+      out_ += negated ? "\\P" + braced : "\\p" + braced + unicode_additions(name);
+    else
+      out_ += (negated ? "[^\\p" : "[\\p") + braced + unicode_additions(name) + "]";
     at_ = close + 1;
   }
 
