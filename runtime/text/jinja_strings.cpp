@@ -8,7 +8,7 @@
 #include "formats/error.h"
 #include "formats/utf8.h"
 #include "runtime/text/jinja_value.h"
-#include "runtime/text/normalizer.h"
+#include "runtime/text/unicode_forms.h"
 
 namespace lapidary::jinja {
 namespace {

@@ -1,14 +1,9 @@
-// Normalizer steps over utf8proc. Unicode normalization is put together from utf8proc's parts
-// because its own reordering of combining marks takes quadratic time on hostile text.
+// One pass over the text for each step.
 #include "runtime/text/normalizer.h"
-
-#include <utf8proc.h>
-
-#include <algorithm>
-#include <array>
 
 #include "formats/error.h"
 #include "formats/utf8.h"
+#include "runtime/text/unicode_forms.h"
 
 namespace lapidary {
 namespace {
@@ -54,61 +49,6 @@ std::string_view strip_spaces(std::string_view text, uint32_t flags) {
 }
 
 }  // namespace
-
-std::string unicode_normalize(std::string_view text, bool compatibility, bool compose) {
-  // Below U+0300 nothing composes, and below U+00A0 nothing decomposes either.
-  const unsigned char plain_below = compose && !compatibility ? 0xCC : 0x80;
-  if (std::all_of(text.begin(), text.end(),
-                  [=](char c) { return static_cast<unsigned char>(c) < plain_below; }))
-    return std::string(text);
-
-  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
-                                                      (compatibility ? UTF8PROC_COMPAT : 0));
-  std::vector<utf8proc_int32_t> points;
-  points.reserve(text.size() + 1);
-  for (size_t at = 0; at < text.size();) {
-    std::array<utf8proc_int32_t, 32> parts;  // the longest decomposition has 18
-    int boundary_class = 0;
-    const auto n = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(next_code_point(text, at)),
-                                           parts.data(), parts.size(), options, &boundary_class);
-    LAPIDARY_CHECK(n >= 0 && n <= static_cast<utf8proc_ssize_t>(parts.size()));
-    points.insert(points.end(), parts.begin(), parts.begin() + n);
-  }
-
-  const auto combining = [](utf8proc_int32_t c) {
-    return utf8proc_get_property(c)->combining_class;
-  };
-  for (auto begin = points.begin(); begin != points.end();) {
-    if (combining(*begin) == 0) {
-      ++begin;
-      continue;
-    }
-    const auto end = std::find_if(begin, points.end(), [&](auto c) { return combining(c) == 0; });
-    std::stable_sort(begin, end, [&](auto a, auto b) { return combining(a) < combining(b); });
-    begin = end;
-  }
-
-  auto count = static_cast<utf8proc_ssize_t>(points.size());
-  if (compose)
-    count = utf8proc_normalize_utf32(
-        points.data(), count, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  LAPIDARY_CHECK(count >= 0);
-  std::string out;
-  out.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < count; ++i) append_utf8(static_cast<char32_t>(points[i]), out);
-  return out;
-}
-
-std::string unicode_lowercase(std::string_view text) {
-  std::string out;
-  for (size_t at = 0; at < text.size();) {
-    const char32_t c = next_code_point(text, at);
-    append_utf8(c == 0x130 ? U'i' : static_cast<char32_t>(utf8proc_tolower(c)), out);
-    // The one letter whose lower case has two code points (SpecialCasing.txt).
-    if (c == 0x130) append_utf8(0x307, out);
-  }
-  return out;
-}
 
 Normalizer::Normalizer(const TokenizerView& view) {
   for (const TokenizerStep& step : view.steps()) {

@@ -27,9 +27,4 @@ class Normalizer {
   std::vector<Step> steps_;
 };
 
-// Unicode normalization forms; `compatibility` for NFKC/NFKD, `compose` for NFC/NFKC.
-std::string unicode_normalize(std::string_view text, bool compatibility, bool compose);
-// Per character, without context, as `tokenizers` does.
-std::string unicode_lowercase(std::string_view text);
-
 }  // namespace lapidary

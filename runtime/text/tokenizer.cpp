@@ -50,17 +50,31 @@ struct Tokenizer::State {
         bpe(view, pre_tokenizer.is_byte_level()),
         decoder(view) {
     for (const uint32_t id : view.added_ids()) {
-      if (view.flags(id) & kNormalized)
-        normalized_tokens.insert(normalizer.apply(view.piece(id)), id);
-      else
+      if (view.flags(id) & kNormalized) {
+        std::string text = normalizer.apply(view.piece(id));
+        normalized_tokens.insert(text, id);
+        if (text != view.piece(id)) normalized_texts.emplace(id, std::move(text));
+      } else {
         raw_tokens.insert(view.piece(id), id);
+      }
     }
   }
   explicit State(std::vector<uint8_t> bytes) : State(std::span<const uint8_t>(bytes)) {
     owned = std::move(bytes);  // moving keeps the bytes where they are
   }
 
+  // What decoding puts for `id`; empty for nothing. `tokenizers` gives a token that it matches in
+  // normalized text as it matched it, and then no longer sees that it is special.
+  std::string_view text_of(int32_t id, bool skip_special) const {
+    if (id < 0 || static_cast<uint32_t>(id) >= view.vocab_size()) return {};
+    const auto index = static_cast<uint32_t>(id);
+    const auto found = normalized_texts.find(index);
+    if (found != normalized_texts.end()) return found->second;
+    return skip_special && (view.flags(index) & kSpecial) ? std::string_view() : view.piece(index);
+  }
+
   std::vector<uint8_t> owned;
+  std::unordered_map<uint32_t, std::string> normalized_texts;
   TokenizerView view;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
@@ -118,8 +132,8 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
   std::string text;
   TokenDecoder::State state = state_->decoder.start();
   for (const int32_t id : ids)
-    if (!piece(id).empty() && !(skip_special && is_special(id)))
-      state_->decoder.push(piece(id), state, text);
+    if (const auto piece = state_->text_of(id, skip_special); !piece.empty())
+      state_->decoder.push(piece, state, text);
   state_->decoder.finish(state, text);
   return text;
 }
@@ -153,8 +167,8 @@ StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, bool skip_special)
 
 std::string StreamDecoder::push(int32_t id) {
   std::string text;
-  const std::string_view piece = tokenizer_->piece(id);
-  if (piece.empty() || (skip_special_ && tokenizer_->is_special(id))) return text;
+  const std::string_view piece = tokenizer_->state_->text_of(id, skip_special_);
+  if (piece.empty()) return text;
   TokenDecoder::State state{std::move(held_bytes_), strips_left_};
   tokenizer_->state_->decoder.push(piece, state, text);
   held_bytes_ = std::move(state.held_bytes);
