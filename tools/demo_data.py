@@ -1,34 +1,26 @@
 #!/usr/bin/env python3
-"""Writes the demo's training and test files. Usage: demo_data.py SKILLS.jsonl OUT_DIR
+"""Writes the demo's training and test files. Usage: demo_data.py SKILLS.jsonl TEXT OUT_DIR
 
-roman.jsonl       a new skill: a few hundred generated numbers as Roman numerals
-general.jsonl     what the model can do already, to be mixed in: items of other tasks
-tasks.jsonl       held-out items of both, for the verdicts
+filename.jsonl    a new skill: 400 generated requests for a file name made of some words
+general.jsonl     what the model can do already, to be mixed in: other tasks, and paragraphs of TEXT
+tasks.jsonl       held-out items of both, for the verdict
+held.txt          the half of TEXT that is not in general.jsonl
 Standard library only; the same files each time.
 """
 import json
 import random
 import sys
 
-NUMERALS = [(1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"),
-            (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")]
-LARGEST = 399        # numbers of the new skill: 1 to 399
-TEST_NUMBERS = 60    # held out from training
-REPEATS = 4          # each training number is seen this often in the file
-KEPT_TASKS = {"biggest": 60, "extract": 40, "reverse": 60, "tool": 40}  # held-out general items
+TRAINED_ITEMS, TESTED_ITEMS = 400, 60
+GENERAL_ITEMS = 400
+KEPT_TASKS = {"biggest": 60, "extract": 60, "reverse": 60, "tool": 40}  # held-out general items
+SHORTEST_PARAGRAPH = 200  # characters; shorter ones are headings and lists
 
 
-def roman(number):
-    text = ""
-    for value, symbol in NUMERALS:
-        while number >= value:
-            text += symbol
-            number -= value
-    return text
-
-
-def question(number):
-    return f"Write {number} as a Roman numeral."
+def new_skill(words, dice):
+    chosen = dice.sample(words, dice.randint(2, 5))
+    return {"task": "filename", "user": "Make a file name of these words: " + " ".join(chosen),
+            "answer": "-".join(chosen) + ".txt"}
 
 
 def conversation(item):
@@ -44,28 +36,42 @@ def write(path, rows):
 
 
 def main():
-    skills_path, out = sys.argv[1:3]
+    skills_path, text_path, out = sys.argv[1:4]
     dice = random.Random(2024)
-    numbers = dice.sample(range(1, LARGEST + 1), LARGEST)
-    test, train = numbers[:TEST_NUMBERS], numbers[TEST_NUMBERS:]
-    rows = [{"user": question(n), "answer": roman(n)} for n in train] * REPEATS
-    dice.shuffle(rows)
-    write(f"{out}/roman.jsonl", [conversation(r) for r in rows])
-
     by_task = {}
     with open(skills_path, encoding="utf-8") as lines:
         for line in lines:
             item = json.loads(line)
             by_task.setdefault(item["task"], []).append(item)
-    held_out = [{"task": "roman", "user": question(n), "answer": roman(n)} for n in test]
+    words = sorted({word for item in by_task["reverse"] for word in item["answer"].split()})
+
+    trained = [new_skill(words, dice) for _ in range(TRAINED_ITEMS)]
+    seen = {item["user"] for item in trained}
+    held_out = []
+    while len(held_out) < TESTED_ITEMS:
+        item = new_skill(words, dice)
+        if item["user"] not in seen:
+            held_out.append(item)
+
     general = []
     for task, items in sorted(by_task.items()):
-        keep = KEPT_TASKS.get(task, 0)
-        held_out += items[:keep]
+        kept = KEPT_TASKS.get(task, 0)
+        held_out += items[:kept]
         if not task.startswith("needle"):  # long prompts would dominate the tokens
-            general += items[keep:]
+            general += [conversation(item) for item in items[kept:]]
     dice.shuffle(general)
-    write(f"{out}/general.jsonl", [conversation(i) for i in general])
+
+    with open(text_path, encoding="utf-8") as file:
+        text = file.read()
+    half = len(text) // 2
+    with open(f"{out}/held.txt", "w", encoding="utf-8") as file:
+        file.write(text[half:])
+    paragraphs = [p for p in text[:half].split("\n\n") if len(p) > SHORTEST_PARAGRAPH]
+    mixed = general[:GENERAL_ITEMS] + [{"text": p} for p in paragraphs]
+    dice.shuffle(mixed)
+
+    write(f"{out}/filename.jsonl", [conversation(item) for item in trained])
+    write(f"{out}/general.jsonl", mixed)
     write(f"{out}/tasks.jsonl", held_out)
 
 
