@@ -1,57 +1,20 @@
-// Norms, rotary embedding and activations, eight at a time. Tails go through zero-filled vectors,
-// so that an element's value never depends on its place in a vector.
-#include "kernels/avx2.h"
-#include "kernels/avx2_vector.h"
+// Norms, rotary embedding, activations and rounding to bf16, eight at a time.
+#include "kernels/avx2_lanes.h"
+#include "kernels/lanes_elementwise.h"
 
 namespace lapidary::avx2 {
-namespace {
-
-__m256 sigmoid(__m256 x) {
-  const __m256 one = _mm256_set1_ps(1.0f);
-  return _mm256_div_ps(one, _mm256_add_ps(one, exp8(_mm256_xor_ps(x, _mm256_set1_ps(-0.0f)))));
-}
-
-__m256 silu(__m256 x) { return _mm256_mul_ps(x, sigmoid(x)); }
-
-// 0.5 x (1 + tanh z) = x sigmoid(2 z), z = sqrt(2 / pi) (x + 0.044715 x^3): nothing overflows to
-// NaN.
-__m256 gelu(__m256 x) {
-  const __m256 cubic =
-      _mm256_fmadd_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(0.044715f), _mm256_set1_ps(1.0f));
-  const __m256 twice_z =
-      _mm256_mul_ps(_mm256_mul_ps(x, cubic), _mm256_set1_ps(1.5957691216f));  // 2 sqrt(2 / pi)
-  return _mm256_mul_ps(x, sigmoid(twice_z));
-}
-
-template <class Function>
-void map(const float* a, const float* b, int64_t n, float* out, Function f) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) _mm256_storeu_ps(out + i, f(load8(a + i), load8(b + i)));
-  if (i < n)
-    store_partial(out + i, n - i, f(load_partial(a + i, n - i), load_partial(b + i, n - i)));
-}
-
-}  // namespace
 
 void rms_norm(const float* x, const float* w, float offset, float eps, int64_t n_tokens,
               int64_t width, float* out) noexcept {
-  const __m256 shift = _mm256_set1_ps(offset);
-  for (int64_t t = 0; t < n_tokens; ++t, x += width, out += width) {
-    __m256 sum = _mm256_setzero_ps();
-    int64_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) sum = _mm256_fmadd_ps(load8(x + i), load8(x + i), sum);
-    if (i < width) {
-      const __m256 tail = load_partial(x + i, width - i);
-      sum = _mm256_fmadd_ps(tail, tail, sum);
-    }
-    const float mean = fold(sum) / static_cast<float>(width);
-    const __m256 inverse = _mm256_set1_ps(1.0f / __builtin_sqrtf(mean + eps));
-    map(x, w ? w : x, width, out, [&](__m256 value, __m256 weight) {
-      const __m256 normed = _mm256_mul_ps(value, inverse);
-      return w ? _mm256_mul_ps(normed, _mm256_add_ps(weight, shift)) : normed;
-    });
-  }
+  lanes::rms_norm<Lanes>(x, w, offset, eps, n_tokens, width, out);
 }
+void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept {
+  lanes::gelu_mul<Lanes>(gate, up, n, out);
+}
+void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept {
+  lanes::silu_mul<Lanes>(gate, up, n, out);
+}
+void softcap(float* x, int64_t n, float cap) noexcept { lanes::softcap<Lanes>(x, n, cap); }
 
 // Without fused operations: the reference's bits.
 void rope(float* x, const float* cos, const float* sin, int n_heads, int head_dim) noexcept {
@@ -70,20 +33,6 @@ void rope(float* x, const float* cos, const float* sin, int n_heads, int head_di
       x[half + i] = high * cos[i] + low * sin[i];
     }
   }
-}
-
-void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept {
-  map(gate, up, n, out, [](__m256 g, __m256 u) { return _mm256_mul_ps(gelu(g), u); });
-}
-
-void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept {
-  map(gate, up, n, out, [](__m256 g, __m256 u) { return _mm256_mul_ps(silu(g), u); });
-}
-
-void softcap(float* x, int64_t n, float cap) noexcept {
-  const __m256 scale = _mm256_set1_ps(cap);
-  map(x, x, n, x,
-      [&](__m256 v, __m256) { return _mm256_mul_ps(scale, tanh8(_mm256_div_ps(v, scale))); });
 }
 
 void float_to_bf16(const float* x, int64_t n, uint16_t* out) noexcept {

@@ -32,9 +32,12 @@ struct Lanes {
   static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+  static Floats divide(Floats a, Floats b) { return _mm256_div_ps(a, b); }
+  static Floats negate(Floats v) { return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f)); }
   static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
   static Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
   static Floats exp(Floats v) { return exp8(v); }
+  static Floats tanh(Floats v) { return tanh8(v); }
   static float fold(Floats v) { return avx2::fold(v); }
   static float fold_max(Floats v) { return avx2::fold_max(v); }
   static __m128 fold4(Floats a, Floats b, Floats c, Floats d) { return avx2::fold4(a, b, c, d); }

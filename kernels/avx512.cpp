@@ -16,12 +16,12 @@ const KernelTable kAvx512Kernels{
     .matmul_float = avx512::matmul_float,
     .matmul_int8 = avx512::matmul_int8,
     .dequantize_rows = avx2::dequantize_rows,
-    .rms_norm = avx2::rms_norm,
+    .rms_norm = avx512::rms_norm,
     .rope = avx2::rope,
-    .gelu_mul = avx2::gelu_mul,
-    .silu_mul = avx2::silu_mul,
+    .gelu_mul = avx512::gelu_mul,
+    .silu_mul = avx512::silu_mul,
     .attention = avx512::attention,
-    .softcap = avx2::softcap,
+    .softcap = avx512::softcap,
     .float_to_bf16 = avx2::float_to_bf16,
 };
 

@@ -14,6 +14,13 @@ void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, co
 void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                  const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
 
+// avx512_elementwise.cpp
+void rms_norm(const float* x, const float* w, float offset, float eps, int64_t n_tokens,
+              int64_t width, float* out) noexcept;
+void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
+void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
+void softcap(float* x, int64_t n, float cap) noexcept;
+
 // avx512_attention.cpp
 void attention(const AttentionQuery& a, int first_head, int n_heads_here) noexcept;
 

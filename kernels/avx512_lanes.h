@@ -37,9 +37,12 @@ struct Lanes {
   static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+  static Floats negate(Floats v) { return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f)); }
   static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
   static Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
   static Floats exp(Floats v) { return exp16(v); }
+  static Floats tanh(Floats v) { return tanh16(v); }
   static float fold(Floats v) { return _mm_cvtss_f32(avx512::fold4(v, v, v, v)); }
   static float fold_max(Floats v) { return _mm512_reduce_max_ps(v); }
   static __m128 fold4(Floats a, Floats b, Floats c, Floats d) { return avx512::fold4(a, b, c, d); }

@@ -15,6 +15,8 @@ namespace lapidary::lanes {
 
 // With fewer tokens than this a conversion on the fly is cheaper than one through memory.
 inline constexpr int64_t kTokensWorthExpanding = 4;
+// Tokens handled together: their inputs stay in L2 from panel to panel.
+inline constexpr int64_t kTileTokens = 64;
 
 static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -53,7 +55,11 @@ static void multiply_block(const PanelRows<T>& w, int row, const float* x, int64
   for (int64_t k = 0; k < whole; k += V::kLanes) {
     typename V::Floats weight[Rows];
 #pragma GCC unroll 8
-    for (int r = 0; r < Rows; ++r) weight[r] = V::load(w.row[row + r] + k);
+    for (int r = 0; r < Rows; ++r) {
+      weight[r] = V::load(w.row[row + r] + k);
+      if (Tokens <= 2)  // the memory is the limit: fetch the rows' next block
+        _mm_prefetch(reinterpret_cast<const char*>(w.row[row + r] + k + V::kBlockK), _MM_HINT_T0);
+    }
 #pragma GCC unroll 8
     for (int t = 0; t < Tokens; ++t) {
       const auto v = V::load(input + t * ldx + k);
@@ -158,16 +164,19 @@ static void multiply_packed_panel(const Task& task, int64_t panel) {
 template <class V>
 static void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
                          int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) {
-  const Task task{w, x, ldx, n_tokens, y, ldy};
-  for (int64_t panel = first_panel; panel < first_panel + n_panels; ++panel) {
-    if (w.code == Code::kF32)
-      multiply_float_panel<V, float>(task, panel);
-    else if (w.code == Code::kF16)
-      multiply_float_panel<V, typename V::Half>(task, panel);
-    else if (w.code == Code::kBF16)
-      multiply_float_panel<V, typename V::Brain>(task, panel);
-    else
-      multiply_packed_panel<V>(task, panel);
+  for (int64_t token = 0; token < n_tokens; token += kTileTokens) {
+    const Task task{w,  x + token * ldx, ldx, min(kTileTokens, n_tokens - token), y + token * ldy,
+                    ldy};
+    for (int64_t panel = first_panel; panel < first_panel + n_panels; ++panel) {
+      if (w.code == Code::kF32)
+        multiply_float_panel<V, float>(task, panel);
+      else if (w.code == Code::kF16)
+        multiply_float_panel<V, typename V::Half>(task, panel);
+      else if (w.code == Code::kBF16)
+        multiply_float_panel<V, typename V::Brain>(task, panel);
+      else
+        multiply_packed_panel<V>(task, panel);
+    }
   }
 }
 
