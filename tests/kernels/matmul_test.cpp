@@ -118,6 +118,43 @@ TEST_P(Matmul, Int8GivesTheReferencesBits) {
       }
 }
 
+// Kernels change their way with the number of tokens and cut long rows and batches into pieces: 135
+// tokens, 2112 and 8256 inputs and an odd number of panels cross every border there is.
+TEST_P(Matmul, Int8GivesTheReferencesBitsForLargeBatchesAndLongRows) {
+  struct Shape {
+    int64_t rows, k, n_tokens;
+  };
+  for (const Code code : kPacked)
+    for (const auto& [rows, k, n_tokens] : {Shape{40, 2112, 135}, {33, 192, 39}, {17, 8256, 5}}) {
+      const RandomMatrix w(code, rows, k, 20);
+      const Int8Input x = quantized(activations_for(w, n_tokens, 21), n_tokens);
+      const std::vector<float> expected = multiply(reference(), w, x, n_tokens);
+      ASSERT_EQ(multiply(table(), w, x, n_tokens), expected)
+          << code_name(code) << " " << rows << " x " << k;
+      // The first panel alone: the rows behind it are somebody else's.
+      std::vector<float> y(expected.size(), kUntouched);
+      table().matmul_int8(w.view, 0, 1, x.view(), n_tokens, y.data(), rows);
+      for (int64_t t = 0; t < n_tokens; ++t)
+        for (int64_t row = 0; row < rows; ++row)
+          ASSERT_EQ(y[size_t(t * rows + row)],
+                    row < 16 ? expected[size_t(t * rows + row)] : kUntouched);
+    }
+}
+
+TEST_P(Matmul, FloatResultsOfALargeBatchAreThoseOfTokensAlone) {
+  for (const Code code : {Code::kF32, Code::kBF16, Code::kW4}) {
+    const RandomMatrix w(code, 20, 1088, 22);
+    const std::vector<float> x = activations_for(w, 70, 23);
+    const std::vector<float> batch = multiply(table(), w, x, 70);
+    for (int64_t t = 0; t < 70; ++t) {
+      const std::vector<float> one(x.begin() + t * w.width, x.begin() + (t + 1) * w.width);
+      ASSERT_EQ(multiply(table(), w, one, 1),
+                std::vector<float>(batch.begin() + t * 20, batch.begin() + (t + 1) * 20))
+          << code_name(code) << " token " << t;
+    }
+  }
+}
+
 // The definition in kernels.h, written once more from the recorded weights: exact integers per
 // block are multiples of the block's scales, so a double holds them and rounding happens where
 // float would.
