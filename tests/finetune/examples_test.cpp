@@ -4,14 +4,17 @@
 
 #include <gtest/gtest.h>
 
-#include <regex>
-
 #include "finetune/token_row.h"
 #include "formats/error.h"
 #include "tests/finetune/fixtures.h"
 
 namespace lapidary {
 namespace {
+
+std::string between(const std::string& text, const std::string& before, const std::string& after) {
+  const size_t begin = text.find(before) + before.size();
+  return text.substr(begin, text.find(after, begin) - begin);
+}
 
 class Examples : public testing::Test {
  protected:
@@ -41,18 +44,16 @@ class Examples : public testing::Test {
 };
 
 TEST_F(Examples, LabelsTheRecordedBatchesAsTheyWereRecorded) {
-  const std::regex pattern(
-      "Write (\\d+) as a Roman numeral\\.<turn\\|>\\n<\\|turn>model\\n(\\w+)<turn");
   for (int i = 0; i < 32; ++i) {
     TokenRow row = batch_rows(data_path("nano-e"), i, 1);
     while (row.ids.back() == 0) row.ids.pop_back();
     row.labels.resize(row.ids.size());
-    std::smatch match;
     const std::string decoded = model_->tokenizer().decode(row.ids);
-    ASSERT_TRUE(std::regex_search(decoded, match, pattern)) << decoded;
-    const ExampleSet set = make(
-        R"({"messages": [{"role": "user", "content": "Write )" + match[1].str() +
-        R"( as a Roman numeral."}, {"role": "assistant", "content": ")" + match[2].str() + "\"}]}");
+    const std::string number = between(decoded, "Write ", " as a Roman");
+    const std::string answer = between(decoded, "<|turn>model\n", "<turn|>");
+    const ExampleSet set =
+        make(R"({"messages": [{"role": "user", "content": "Write )" + number +
+             R"( as a Roman numeral."}, {"role": "assistant", "content": ")" + answer + "\"}]}");
     ASSERT_EQ(set.examples.size(), 1u);
     EXPECT_EQ(set.examples[0].ids, row.ids);
     EXPECT_EQ(set.examples[0].labels, row.labels);

@@ -133,7 +133,7 @@ TEST_F(Finetune, TheEngineReadsTheAdapterAsItWasTrained) {
 
 TEST_F(Finetune, LearnsOnAPackedBase) {
   options_.model = quantized(data_path("nano-e"), "w4");
-  options_.steps = 20;
+  options_.steps = 12;
   options_.general.clear();
   options_.learning_rate = 5e-3;
   const FinetuneReport report = finetune(options_, {});
