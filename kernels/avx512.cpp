@@ -1,6 +1,6 @@
 // The table for CPUs with AVX-512 F, BW, DQ, VL, VNNI and VBMI (Ice Lake, Zen 4 and later).
 //
-// What is bound by memory or too rare to matter is AVX2's.
+// What is too rare or too short to matter is AVX2's.
 #include "kernels/avx512.h"
 
 #include "kernels/avx2.h"
@@ -11,8 +11,8 @@ namespace lapidary {
 const KernelTable kAvx512Kernels{
     .isa = Isa::kAvx512,
     .name = "avx512",
-    .rotate = avx2::rotate,
-    .quantize = avx2::quantize,
+    .rotate = avx512::rotate,
+    .quantize = avx512::quantize,
     .matmul_float = avx512::matmul_float,
     .matmul_int8 = avx512::matmul_int8,
     .dequantize_rows = avx2::dequantize_rows,
