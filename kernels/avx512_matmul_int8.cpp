@@ -12,10 +12,25 @@ __m512i plane4(const uint8_t* plane, int line) {
   const __m512i stored = _mm512_loadu_si512(plane + 64 * (line % 8));
   return _mm512_and_si512(line < 8 ? stored : _mm512_srli_epi16(stored, 4), _mm512_set1_epi8(15));
 }
-__mmask64 plane1(const uint8_t* plane, int line) {
-  uint64_t bits;
+
+// Where each byte of a line starts in the 64 bits of its 1-bit plane, to have its own bit at
+// `place`.
+struct alignas(64) Starts {
+  uint8_t bit[64];
+};
+constexpr Starts starts_for(int place) {
+  Starts starts{};
+  for (int byte = 0; byte < 64; ++byte)
+    starts.bit[byte] = static_cast<uint8_t>((byte - place) & 63);
+  return starts;
+}
+// Each byte has its bit of the line at kPlace, and neighbours' bits in the other places.
+template <int kPlace>
+__m512i plane1(const uint8_t* plane, int line) {
+  static constexpr Starts kStarts = starts_for(kPlace);
+  int64_t bits;
   std::memcpy(&bits, plane + 8 * line, sizeof bits);
-  return _cvtu64_mask64(bits);
+  return _mm512_multishift_epi64_epi8(_mm512_load_si512(kStarts.bit), _mm512_set1_epi64(bits));
 }
 
 struct Vector {
@@ -57,9 +72,9 @@ struct Vector {
     if constexpr (C == Code::kW4 || C == Code::kW4x) {
       return plane4(tile, line);
     } else if constexpr (C == Code::kW5) {
-      const Ints low = plane4(tile, line);
-      return _mm512_mask_add_epi8(low, plane1(tile + kPlane4Bytes, line), low,
-                                  _mm512_set1_epi8(16));
+      const Ints all =
+          select(_mm512_set1_epi8(15), plane4(tile, line), plane1<4>(tile + kPlane4Bytes, line));
+      return _mm512_and_si512(all, _mm512_set1_epi8(31));
     } else if constexpr (C == Code::kW6) {
       const Ints stored = _mm512_loadu_si512(tile + kPlane4Bytes + 64 * (line % 4));
       const int shift = 4 - 2 * (line / 4);  // the line's two bits to places 4 and 5
@@ -68,13 +83,11 @@ struct Vector {
       return merge(plane4(tile, line), high, _mm512_set1_epi8(0x30));
     } else if constexpr (C == Code::kW3) {
       const Ints stored = _mm512_loadu_si512(tile + 64 * (line % 4));
-      const Ints low =
-          _mm512_and_si512(_mm512_srli_epi16(stored, 2 * (line / 4)), _mm512_set1_epi8(3));
-      const Ints all =
-          _mm512_mask_add_epi8(low, plane1(tile + kPlane2Bytes, line), low, _mm512_set1_epi8(4));
-      const Ints table = _mm512_broadcast_i32x4(  // levels(Code::kW3) + 8
-          _mm_setr_epi8(1, 4, 6, 7, 9, 10, 12, 15, 0, 0, 0, 0, 0, 0, 0, 0));
-      return _mm512_shuffle_epi8(table, all);
+      const Ints all = select(_mm512_set1_epi8(3), _mm512_srli_epi16(stored, 2 * (line / 4)),
+                              plane1<2>(tile + kPlane2Bytes, line));
+      // vpermb looks at six bits: a table of period 8 makes it blind to the neighbours' among them.
+      const Ints table = _mm512_set1_epi64(0x0f0c0a0907060401);  // levels(Code::kW3) + 8
+      return _mm512_permutexvar_epi8(all, table);
     } else {
       static_assert(C == Code::kW8 || C == Code::kW8x);
       return _mm512_xor_si512(_mm512_loadu_si512(tile + 64 * line), _mm512_set1_epi8(-128));
@@ -131,6 +144,10 @@ struct Vector {
   // a | (b & mask).
   static Ints merge(Ints a, Ints b, Ints mask) {
     return _mm512_ternarylogic_epi32(a, b, mask, 0xf0 | (0xcc & 0xaa));
+  }
+  // a where the mask's bits are set, b elsewhere.
+  static Ints select(Ints mask, Ints a, Ints b) {
+    return _mm512_ternarylogic_epi32(mask, a, b, (0xf0 & 0xcc) | (~0xf0 & 0xaa));
   }
   static __mmask16 row_mask(const uint8_t* two_bytes) {
     uint16_t bits;
