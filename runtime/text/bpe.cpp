@@ -107,7 +107,9 @@ void Bpe::merge_all(Scratch& scratch) const {
   scratch.queue.reset(merged_ids.size());
   for (uint32_t i = 0; i + 1 < symbols.size(); ++i) consider(i, i + 1);
 
-  for (MergeQueue::Candidate top; scratch.queue.pop(top);) {
+  uint32_t upcoming = 0;
+  for (MergeQueue::Candidate top; scratch.queue.pop(top, upcoming);) {
+    symbols.prefetch(upcoming);
     const uint32_t at = top.position;
     if (!symbols.is_start(at)) continue;
     const uint32_t right = symbols.next(at);
@@ -141,6 +143,11 @@ void Bpe::encode(std::string_view word, Scratch& scratch, std::vector<int32_t>& 
   add_symbols(word, scratch);
   merge_all(scratch);
   const SymbolRow& symbols = scratch.symbols;
+  size_t count = 0;
+  for (uint32_t at = 0; at < symbols.size(); at = symbols.next(at)) ++count;
+  // Growing step by step would touch twice the memory; doubling keeps many words cheap.
+  if (ids.size() + count > ids.capacity())
+    ids.reserve(std::max(ids.size() + count, 2 * ids.size()));
   for (uint32_t at = 0; at < symbols.size(); at = symbols.next(at))
     ids.push_back(static_cast<int32_t>(symbols.id(at)));
 }

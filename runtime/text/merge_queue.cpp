@@ -5,9 +5,16 @@
 #include <functional>
 
 namespace lapidary {
+namespace {
+
+// Merges that fit into the time of one access to memory: some 100 ns at 15 ns each.
+constexpr size_t kLookAhead = 7;
+
+}  // namespace
 
 void MergeQueue::reset(size_t n_ranks) {
-  for (Candidate left; pop(left);) {
+  uint32_t upcoming = 0;
+  for (Candidate left; pop(left, upcoming);) {
   }
   bucket_of_rank_.resize(n_ranks, -1);
 }
@@ -33,22 +40,21 @@ void MergeQueue::push(Candidate candidate) {
   }
 }
 
-bool MergeQueue::pop(Candidate& candidate) {
+bool MergeQueue::pop(Candidate& candidate, uint32_t& upcoming) {
   if (active_ranks_.empty()) return false;
   const uint32_t rank = active_ranks_.front();
   int32_t& index = bucket_of_rank_[rank];
   Bucket& bucket = buckets_[static_cast<size_t>(index)];
-  const bool run_left = bucket.head < bucket.run.size();
-  if (run_left && (bucket.late.empty() || bucket.run[bucket.head] <= bucket.late.front())) {
-    candidate = {rank, bucket.run[bucket.head++]};
+  if (!bucket.run.empty() && (bucket.late.empty() || bucket.run.front() <= bucket.late.front())) {
+    candidate = {rank, bucket.run.front()};
+    upcoming = bucket.run[std::min(kLookAhead, bucket.run.size() - 1)];
+    bucket.run.pop_front();
   } else {
     candidate = {rank, bucket.late.front()};
     std::pop_heap(bucket.late.begin(), bucket.late.end(), std::greater<>());
     bucket.late.pop_back();
   }
-  if (bucket.head == bucket.run.size() && bucket.late.empty()) {
-    bucket.run.clear();
-    bucket.head = 0;
+  if (bucket.run.empty() && bucket.late.empty()) {
     free_buckets_.push_back(index);
     index = -1;
     std::pop_heap(active_ranks_.begin(), active_ranks_.end(), std::greater<>());

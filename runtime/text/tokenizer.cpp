@@ -110,16 +110,16 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
       ids.push_back(static_cast<int32_t>(raw.id));
       continue;
     }
-    const std::string normalized =
-        state_->normalizer.apply(text.substr(raw.begin, raw.end - raw.begin));
+    std::string normalized = state_->normalizer.apply(text.substr(raw.begin, raw.end - raw.begin));
     for (const TextPart& part :
          state_->normalized_tokens.split(normalized, options.parse_special)) {
       if (part.id != kNoToken) {
         ids.push_back(static_cast<int32_t>(part.id));
         continue;
       }
-      const Words words =
-          state_->pre_tokenizer.split(normalized.substr(part.begin, part.end - part.begin));
+      const bool is_whole = part.begin == 0 && part.end == normalized.size();
+      const Words words = state_->pre_tokenizer.split(
+          is_whole ? std::move(normalized) : normalized.substr(part.begin, part.end - part.begin));
       for (const auto& [begin, end] : words.ranges)
         encoder.encode(std::string_view(words.text).substr(begin, end - begin), ids);
     }
