@@ -99,6 +99,8 @@ static void multiply_piece(const PanelRows<T>& w, const float* x, int64_t ldx, i
       multiply_block<V, 8, 1>(w, row, x, ldx, token, n_k, out);
 }
 
+namespace {  // each file its own: its functions must not be shared between instruction sets
+
 struct Task {
   const MatrixView& w;
   const float* x;
@@ -110,6 +112,8 @@ struct Task {
     return {y + first_row, ldy, static_cast<int>(min(kPanelRows, w.rows - first_row)), k0 == 0};
   }
 };
+
+}  // namespace
 
 // A row's stride keeps the rows out of each other's cache sets.
 template <class V>

@@ -1,0 +1,158 @@
+// Int8 products for prompts and batches: the multipliers are the limit. A strip of rows is unpacked
+// to bytes in L1, group multipliers included, and then serves up to kTileTokens tokens. See
+// vnni_matmul.h.
+#pragma once
+
+#include "kernels/vnni_task.h"
+
+namespace lapidary::vnni {
+
+// Tokens and inputs handled together: their int8 values stay in a 256 KiB share of L2.
+inline constexpr int64_t kTileTokens = 128;
+inline constexpr int64_t kSpanK = 2048;
+inline constexpr int64_t kChunkK = 512;  // unpacked at once
+
+// The rows whose lines fill two vectors, over up to kChunkK inputs: bytes level + offset, or in
+// two-level codes level * multiplier + 128.
+template <class V>
+struct Strip {
+  static constexpr int kRows = 2 * V::kLanes;
+  alignas(64) uint8_t lines[kChunkK / 4][2 * V::kBytes];
+  alignas(64) float scales[kChunkK / kGroupK][kRows];
+};
+template <Code C>
+inline constexpr int kStripOffset = kTwoLevel<C> ? 128 : kOffset<C>;
+
+// Rows from `panel` on; rows beyond the last panel repeat it.
+template <class V, Code C>
+static void unpack_strip(const Task& task, int64_t panel, int64_t last_panel, int64_t k0,
+                         int64_t n_k, Strip<V>& strip) {
+  for (int v = 0; v < 2; ++v) {
+    const PanelParts parts =
+        panel_parts(task.w, task.g, min(panel + v * V::kBytes / kLineBytes, last_panel));
+    const int part = v % (kLineBytes / V::kBytes);
+    for (int64_t k = 0; k < n_k; k += kGroupK) {
+      const int64_t group = (k0 + k) / kGroupK;
+      const uint8_t* codes = parts.codes + group / kTileGroups * task.g.tile_bytes;
+      _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes), _MM_HINT_T0);
+      const int first_line = static_cast<int>(group % kTileGroups) * kGroupLines;
+      typename V::Factors factors{};
+      if constexpr (kTwoLevel<C>)
+        factors = V::factors(V::template multipliers<C>(parts, group, part), kOffset<C>);
+#pragma GCC unroll 8
+      for (int line = 0; line < kGroupLines; ++line) {
+        auto bytes = V::template index<C>(codes, first_line + line, part);
+        if constexpr (kTwoLevel<C>) bytes = V::apply(bytes, factors);
+        V::store(strip.lines[k / 4 + line] + v * V::kBytes, bytes);
+      }
+    }
+    for (int64_t block = 0; block * kScaleK<C> < n_k; ++block)
+      V::store(strip.scales[block] + v * V::kLanes,
+               V::load_scales(parts, task.w.scale_type, k0 / kScaleK<C> + block, part));
+  }
+}
+
+// y[t][rows of the strip] += the strip times Tokens tokens over n_k inputs.
+template <class V, Code C, int Tokens>
+static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x, int64_t ldx,
+                            const float* x_scales, int64_t n_x_scales, const int32_t* bases,
+                            int64_t ld_bases, float (*y)[Strip<V>::kRows]) {
+  for (int64_t block = 0; block * kScaleK<C> < n_k; ++block) {
+    const int64_t k_end = min((block + 1) * kScaleK<C>, n_k);
+    typename V::Ints sum[Tokens][2];
+#pragma GCC unroll 8
+    for (int t = 0; t < Tokens; ++t) sum[t][0] = sum[t][1] = V::set(bases[t * ld_bases + block]);
+    for (int64_t k = block * kScaleK<C>; k < k_end; k += 4) {
+      const auto low = V::load(strip.lines[k / 4]);
+      const auto high = V::load(strip.lines[k / 4] + V::kBytes);
+#pragma GCC unroll 8
+      for (int t = 0; t < Tokens; ++t) {
+        const auto four = V::broadcast4(x + t * ldx + k);
+        sum[t][0] = V::dot(sum[t][0], low, four);
+        sum[t][1] = V::dot(sum[t][1], high, four);
+      }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < Tokens; ++t)
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) {
+        float* out = y[t] + v * V::kLanes;
+        V::store(out, add_block<V>(V::load_floats(out), sum[t][v],
+                                   V::load_floats(strip.scales[block] + v * V::kLanes),
+                                   x_scales[t * n_x_scales]));
+      }
+  }
+}
+
+template <class V, Code C>
+static void multiply_strip(const Task& task, const Strip<V>& strip, int64_t k0, int64_t n_k,
+                           int64_t token, int64_t n_tokens, const int32_t* bases, int64_t ld_bases,
+                           float (*y)[Strip<V>::kRows]) {
+  const auto run = [&]<int Tokens>(int64_t t) {
+    multiply_tokens<V, C, Tokens>(strip, n_k, task.input(token + t, k0), task.x.padded_k,
+                                  task.x_scale(token + t, k0), task.n_x_scales,
+                                  bases + t * ld_bases, ld_bases, y + t);
+  };
+  int64_t t = 0;
+  for (; t + V::kTokensAtOnce <= n_tokens; t += V::kTokensAtOnce)
+    run.template operator()<V::kTokensAtOnce>(t);
+  if (n_tokens - t >= 4) {
+    run.template operator()<4>(t);
+    t += 4;
+  }
+  if (n_tokens - t >= 2) {
+    run.template operator()<2>(t);
+    t += 2;
+  }
+  if (t < n_tokens) run.template operator()<1>(t);
+}
+
+// Moves the results of rows row .. end_row - 1 between y and the dense copy that stays in L1.
+template <class V, bool kLoad>
+static void copy_results(const Task& task, int64_t row, int64_t end_row, int64_t token,
+                         int64_t n_tokens, float (*dense)[Strip<V>::kRows]) {
+  for (int64_t t = 0; t < n_tokens; ++t)
+    for (int v = 0; v < 2; ++v) {
+      float* y = task.y + (token + t) * task.ldy + row + v * V::kLanes;
+      const int64_t n_rows = end_row - row - v * V::kLanes;
+      float* copy = dense[t] + v * V::kLanes;
+      if constexpr (kLoad)
+        V::store(copy, V::load_rows(y, n_rows));
+      else
+        V::store_rows(y, n_rows, V::load_floats(copy));
+    }
+}
+
+template <class V, Code C>
+static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t n_panels,
+                                 int64_t token, int64_t n_tokens) {
+  constexpr int64_t kSpanBlocks = kSpanK / kScaleK<C>;
+  constexpr int64_t kStripPanels = Strip<V>::kRows / kPanelRows;
+  int32_t bases[kTileTokens * kSpanBlocks];
+  alignas(64) float y[kTileTokens][Strip<V>::kRows];
+  Strip<V> strip;
+  // The last strip may hang over the end of the range: those rows are not this call's to write.
+  const int64_t last_panel = first_panel + n_panels - 1;
+  const int64_t end_row = min(task.w.rows, (last_panel + 1) * kPanelRows);
+  for (int64_t k0 = 0; k0 < task.g.padded_k; k0 += kSpanK) {
+    const int64_t span_end = min(k0 + kSpanK, task.g.padded_k);
+    for (int64_t t = 0; t < n_tokens; ++t)
+      sum_inputs(task.input(token + t, k0), span_end - k0, kScaleK<C>, kStripOffset<C>,
+                 bases + t * kSpanBlocks);
+    for (int64_t panel = first_panel; panel <= last_panel; panel += kStripPanels) {
+      if (k0 == 0)
+        std::memset(y, 0, static_cast<size_t>(n_tokens) * sizeof y[0]);
+      else
+        copy_results<V, true>(task, panel * kPanelRows, end_row, token, n_tokens, y);
+      for (int64_t k = k0; k < span_end; k += kChunkK) {
+        const int64_t n_k = min(kChunkK, span_end - k);
+        unpack_strip<V, C>(task, panel, last_panel, k, n_k, strip);
+        multiply_strip<V, C>(task, strip, k, n_k, token, n_tokens, bases + (k - k0) / kScaleK<C>,
+                             kSpanBlocks, y);
+      }
+      copy_results<V, false>(task, panel * kPanelRows, end_row, token, n_tokens, y);
+    }
+  }
+}
+
+}  // namespace lapidary::vnni
