@@ -9,6 +9,7 @@
 #include "runtime/verify/text_measure.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/progress.h"
+#include "tools/cli/task_source.h"
 #include "tools/commands.h"
 
 namespace lapidary {
@@ -38,7 +39,7 @@ struct EvalCommand {
               {"tokens_per_second", r.tokens_per_second}};
     }
     if (!tasks_file.empty()) {
-      const std::vector<TaskItem> items = read_tasks(tasks_file, limit_items);
+      const std::vector<TaskItem> items = load_tasks(tasks_file, limit_items, scorer->tokenizer());
       for (const auto& [name, r] : summarize(items, score_tasks(*scorer, items, events)))
         json["tasks"][name] = {{"items", r.items},
                                {"accuracy", r.accuracy},
@@ -68,7 +69,7 @@ void add_eval(CLI::App& app, Action& action) {
   CLI::App* sub = app.add_subcommand("eval", "Perplexity and task scores of one model");
   sub->add_option("model", command->model, "A .lap file")->required()->type_name("M.lap");
   sub->add_option("--text", command->text_file, "Text to predict")->type_name("FILE");
-  sub->add_option("--tasks", command->tasks_file, "JSONL of task items")->type_name("FILE");
+  sub->add_option("--tasks", command->tasks_file, kTasksHelp)->type_name("FILE");
   sub->add_option("--context", command->text.context, "Window length in tokens, BOS included")
       ->type_name("N")
       ->check(CLI::Range(2, 1 << 24))

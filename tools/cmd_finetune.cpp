@@ -74,6 +74,9 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
   sub.add_flag("--train-on-all", o.train_on_all, "Loss on every token, not only the model's turns");
   sub.add_flag("--checkpoint-activations", o.checkpoint_activations,
                "Recompute layers in the backward pass: less memory, more time");
+  sub.add_option("--checkpoint-steps", o.checkpoint_steps,
+                 "Steps between checkpoints to resume from; 0: only when interrupted")
+      ->capture_default_str();
   sub.add_option("--seed", o.seed, "Seed of shuffling and initial adapters")->capture_default_str();
 }
 

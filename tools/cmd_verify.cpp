@@ -11,6 +11,7 @@
 #include "tools/cli/command_options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
+#include "tools/cli/task_source.h"
 #include "tools/commands.h"
 #include "tools/report/verify_json.h"
 #include "tools/report/verify_report.h"
@@ -60,7 +61,7 @@ struct VerifyCommand {
     else if (tasks_file.empty())
       result.text = compare_text(*a, *b, builtin_text(), text, events);
     if (!tasks_file.empty()) {
-      const std::vector<TaskItem> items = read_tasks(tasks_file, limit_items);
+      const std::vector<TaskItem> items = load_tasks(tasks_file, limit_items, a->tokenizer());
       result.tasks =
           compare_tasks(items, score_tasks(*a, items, events), score_tasks(*b, items, events));
     }
@@ -137,7 +138,7 @@ void add_verify(CLI::App& app, Action& action) {
   sub->add_option("--text", command->text_file,
                   "Text to predict (default without --tasks: a built-in text)")
       ->type_name("FILE");
-  sub->add_option("--tasks", command->tasks_file, "JSONL of task items")->type_name("FILE");
+  sub->add_option("--tasks", command->tasks_file, kTasksHelp)->type_name("FILE");
   sub->add_option("--context", command->text.context, "Window length in tokens, BOS included")
       ->type_name("N")
       ->check(CLI::Range(2, 1 << 24))
