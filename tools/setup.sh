@@ -62,14 +62,15 @@ install_libtorch() {
   fi
 }
 
-# build PRESET: configures and builds build/PRESET of this clone.
+# build PRESET [TARGET...]: configures and builds build/PRESET of this clone.
 build() {
-  local root
+  local root preset=$1
+  shift
   root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  (cd "$root" && cmake --preset "$1" >"$root/build-$1.log" 2>&1) ||
-    { cat "$root/build-$1.log" >&2; return 1; }
-  rm -f "$root/build-$1.log"
-  ninja -C "$root/build/$1" >&2
+  (cd "$root" && cmake --preset "$preset" >"$root/build-$preset.log" 2>&1) ||
+    { cat "$root/build-$preset.log" >&2; return 1; }
+  rm -f "$root/build-$preset.log"
+  ninja -C "$root/build/$preset" "$@" >&2
 }
 
 install_packages
