@@ -30,9 +30,15 @@ install_packages() {
     have_package "$package" || have_tool "$package" || missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return
-  echo "installing Debian packages: ${missing[*]}" >&2
   local as_root=()
-  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || {
+      echo "missing packages; ask an administrator to run: apt-get install ${missing[*]}" >&2
+      exit 1
+    }
+    as_root=(sudo)
+  fi
+  echo "installing Debian packages: ${missing[*]}" >&2
   "${as_root[@]}" apt-get update -qq >&2
   DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
     "${missing[@]}" >&2
