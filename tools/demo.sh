@@ -4,7 +4,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 source "$root/tools/setup.sh"
-build release
+build release lapidary
 out=$root/demo-out
 rm -rf "$out" && mkdir -p "$out"
 lapidary="$root/build/release/lapidary"

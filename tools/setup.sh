@@ -6,9 +6,9 @@
 # A second run finds everything in place and installs nothing.
 set -euo pipefail
 
-lapidary_packages=(g++ cmake ninja-build pkg-config ccache libzstd-dev libxxhash-dev
+lapidary_packages=(g++ cmake ninja-build pkg-config libzstd-dev libxxhash-dev
   nlohmann-json3-dev libtomlplusplus-dev libcli11-dev libfmt-dev libpcre2-dev libutf8proc-dev
-  libgtest-dev librapidcheck-dev python3-pip xz-utils)
+  libgtest-dev python3-pip xz-utils)
 libtorch_version=2.11.0
 libtorch_folder="${XDG_CACHE_HOME:-$HOME/.cache}/lapidary/libtorch-$libtorch_version"
 
@@ -16,7 +16,7 @@ have_package() { [ "$(dpkg-query -W -f '${Status}' "$1" 2>/dev/null)" = "install
 
 have_tool() {  # a package that is not needed when the tool is already on PATH
   case "$1" in
-    g++ | cmake | ccache | pkg-config) command -v "$1" >/dev/null ;;
+    g++ | cmake | pkg-config) command -v "$1" >/dev/null ;;
     ninja-build) command -v ninja >/dev/null ;;
     python3-pip) python3 -m pip --version >/dev/null 2>&1 ;;
     xz-utils) command -v xz >/dev/null ;;
@@ -40,15 +40,17 @@ install_packages() {
   fi
   echo "installing Debian packages: ${missing[*]}" >&2
   "${as_root[@]}" apt-get update -qq >&2
-  DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
-    "${missing[@]}" >&2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+    --no-install-recommends "${missing[@]}" >&2
 }
 
 # The wheel's CPU library names two CUDA libraries; a machine without the toolkit gets their wheels.
 libtorch_requirements() {
+  local known
+  known=$(/sbin/ldconfig -p)
   echo "torch==$libtorch_version"
-  ldconfig -p | grep -q 'libcudart\.so\.13' || echo "nvidia-cuda-runtime==13.0.*"
-  ldconfig -p | grep -q 'libcupti\.so\.13' || echo "nvidia-cuda-cupti==13.0.*"
+  grep -q 'libcudart\.so\.13' <<<"$known" || echo "nvidia-cuda-runtime==13.0.*"
+  grep -q 'libcupti\.so\.13' <<<"$known" || echo "nvidia-cuda-cupti==13.0.*"
 }
 
 # Unpacked beside the final place and moved there whole, so an interrupted install is never found.
