@@ -48,12 +48,18 @@ void validate(const FinetuneOptions& o) {
   require(o.batch_tokens >= 1, "--batch-tokens", "at least 1");
   require(o.checkpoint_steps >= 0, "checkpoint steps", "at least 0");
   parse_schedule(o.schedule);
+  const bool interrupted = path_exists(o.output + "/checkpoint");
   if (path_exists(o.output) && !o.overwrite && !o.resume) {
-    const bool interrupted = path_exists(o.output + "/checkpoint");
     fail(ErrorCode::kUsage, "{}: exists already{}", o.output,
          interrupted ? " and holds an interrupted run; give --resume or --overwrite"
                      : "; choose another name or give --overwrite");
   }
+  // --overwrite replaces an earlier run, never a folder that holds something else.
+  std::error_code unreadable;
+  if (is_folder(o.output) && !interrupted && !path_exists(o.output + "/adapter_config.json") &&
+      !std::filesystem::is_empty(o.output, unreadable))
+    fail(ErrorCode::kUsage,
+         "{}: holds neither an adapter nor an interrupted run; choose another name", o.output);
 }
 
 class Run {

@@ -17,8 +17,8 @@ namespace lapidary {
 
 struct QuantizeOptions {
   Code weights = Code::kW4;
-  std::vector<std::pair<std::string, Code>>
-      keep;  // glob pattern on tensor names = code; first match wins
+  // Glob pattern on tensor names = code; the first match wins.
+  std::vector<std::pair<std::string, Code>> keep;
   bool allow_requantize = false;
   bool rotate = true;
   int n_threads = 0;
@@ -40,6 +40,10 @@ struct QuantizeReport {
   double seconds = 0;
   std::string content_hash;
 };
+
+// Patterns of `options.keep` that name no tensor of the report: mostly typing errors.
+std::vector<std::string> unmatched_patterns(const QuantizeOptions& options,
+                                            const QuantizeReport& report);
 
 // Sizes only; writes nothing (relative_error stays 0).
 QuantizeReport plan(const ModelSource& source, const QuantizeOptions& options);

@@ -1,7 +1,9 @@
-// The rules of quantize's plan, and plan() itself: sizes without work.
+// The rules of quantize's plan, plan() itself (sizes without work), and which rules found nothing.
 #include "quantize/tensor_plan.h"
 
 #include <fnmatch.h>
+
+#include <algorithm>
 
 #include "formats/lap_copy.h"
 
@@ -16,9 +18,13 @@ constexpr int64_t kNarrowestK = kTileK;
 constexpr std::string_view kSensitive[] = {"router.proj.weight",
                                            "per_layer_model_projection.weight"};
 
+bool matches(const std::string& pattern, const std::string& tensor_name) {
+  return fnmatch(pattern.c_str(), tensor_name.c_str(), 0) == 0;
+}
+
 Code chosen_code(const SourceTensor& tensor, const QuantizeOptions& options) {
   for (const auto& [pattern, code] : options.keep)
-    if (fnmatch(pattern.c_str(), tensor.name.c_str(), 0) == 0) return code;
+    if (matches(pattern, tensor.name)) return code;
   for (const std::string_view suffix : kSensitive)
     if (tensor.name.ends_with(suffix) && traits(options.weights).bits < 8) return Code::kW8;
   return options.weights;
@@ -73,6 +79,17 @@ QuantizeReport plan(const ModelSource& source, const QuantizeOptions& options) {
   }
   report.bits_per_weight = n_weights ? 8.0 * static_cast<double>(report.bytes) / n_weights : 0.0;
   return report;
+}
+
+std::vector<std::string> unmatched_patterns(const QuantizeOptions& options,
+                                            const QuantizeReport& report) {
+  std::vector<std::string> unmatched;
+  for (const auto& [pattern, code] : options.keep) {
+    const bool used = std::any_of(report.tensors.begin(), report.tensors.end(),
+                                  [&](const TensorReport& t) { return matches(pattern, t.name); });
+    if (!used) unmatched.push_back(pattern);
+  }
+  return unmatched;
 }
 
 }  // namespace lapidary

@@ -7,6 +7,7 @@
 #include "convert/convert.h"
 #include "convert/hf_source.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/source.h"
 #include "tools/commands.h"
@@ -19,6 +20,7 @@ struct ConvertCommand {
   OutputOptions out;
 
   int run() const {
+    refuse_to_replace(output, {source});
     ProgressLine progress(out.quiet);
     const auto hf = HfSource::open(source, config_file);
     const ConvertReport report = convert(*hf, output, progress.events());

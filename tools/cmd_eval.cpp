@@ -70,17 +70,7 @@ void add_eval(CLI::App& app, Action& action) {
   sub->add_option("model", command->model, "A .lap file")->required()->type_name("M.lap");
   sub->add_option("--text", command->text_file, "Text to predict")->type_name("FILE");
   sub->add_option("--tasks", command->tasks_file, kTasksHelp)->type_name("FILE");
-  sub->add_option("--context", command->text.context, "Window length in tokens, BOS included")
-      ->type_name("N")
-      ->check(CLI::Range(2, 1 << 24))
-      ->capture_default_str();
-  sub->add_option("--limit-tokens", command->text.limit_tokens, "Keep the first N tokens; 0: all")
-      ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
-  sub->add_option("--limit-items", command->limit_items,
-                  "Keep the first N items of each task; 0: all")
-      ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+  add_measure_options(*sub, command->text, command->limit_items);
   add_model_options(*sub, command->model_options);
   add_output_options(*sub, command->out);
   sub->footer(

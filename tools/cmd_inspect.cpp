@@ -79,15 +79,16 @@ std::string shape_text(const Json& shape) {
   return text;
 }
 
-void print_summary(const Json& json) {
+void print_tensors(const Json& json, bool list_each) {
   uint64_t bytes = 0;
   for (const Json& t : json["tensors"]) {
     bytes += t["bytes"].get<uint64_t>();
+    if (!list_each) continue;
     fmt::print("{:58} {:>20}  {:8} {:>10}\n", t["name"].get<std::string>(), shape_text(t["shape"]),
                t["code"].get<std::string>(), format_bytes(t["bytes"].get<double>()));
   }
-  fmt::print("\n{}: {} tensors, {}\n", json["format"].get<std::string>(), json["tensors"].size(),
-             format_bytes(static_cast<double>(bytes)));
+  fmt::print("{}{}: {} tensors, {}\n", list_each ? "\n" : "", json["format"].get<std::string>(),
+             json["tensors"].size(), format_bytes(static_cast<double>(bytes)));
 }
 
 void print_lap(const LapReader& lap) {
@@ -145,8 +146,8 @@ struct InspectCommand {
   void print(const Json& json) const {
     if (out.json)
       fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
-    else if (!summary)
-      print_summary(json);
+    else
+      print_tensors(json, !summary);
   }
 };
 

@@ -6,6 +6,7 @@
 #include "formats/error.h"
 #include "quantize/merge.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
 #include "tools/commands.h"
@@ -28,6 +29,7 @@ struct MergeCommand {
     }
     options.n_threads = n_threads;
     options.recipe = resolved_recipe(sub);
+    refuse_to_replace(output, {base, adapter});
     ProgressLine progress(out.quiet);
     const MergeReport report = merge(base, adapter, output, options, progress.events());
     if (out.json) {

@@ -6,6 +6,7 @@
 #include "formats/error.h"
 #include "quantize/quantize.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
 #include "tools/cli/source.h"
@@ -48,11 +49,14 @@ struct QuantizeCommand {
     apply_recipe(sub);
     if (output.empty() && !dry_run)
       fail(ErrorCode::kUsage, "quantize needs -o FILE (or --dry-run to see sizes first)");
+    if (!dry_run) refuse_to_replace(output, {source});
     const QuantizeOptions resolved = options(sub);
     ProgressLine progress(out.quiet);
     const auto model = open_source(source);
     const QuantizeReport report =
         dry_run ? plan(*model, resolved) : quantize(*model, output, resolved, progress.events());
+    for (const std::string& pattern : unmatched_patterns(resolved, report))
+      fmt::print(stderr, "note: --keep {}: no tensor has such a name\n", pattern);
     if (out.json)
       print_json(report);
     else

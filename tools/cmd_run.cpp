@@ -11,6 +11,7 @@
 #include "tools/cli/command_options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/signals.h"
+#include "tools/cli/source.h"
 #include "tools/commands.h"
 
 namespace lapidary {
@@ -47,6 +48,8 @@ struct RunCommand {
            "run: unexpected \"{}\"; the only mode word is chat (use -p for text)", mode);
     if (raw && (!tools_file.empty() || !system.empty() || mode == "chat"))
       fail(ErrorCode::kUsage, "--raw uses no chat template; drop --system, --tools and chat");
+    if (mode == "chat" && (!prompt.empty() || !prompt_file.empty()))
+      fail(ErrorCode::kUsage, "run chat reads what you type; drop -p and -f, or the word chat");
     const EngineScorerOptions how = model_options.scorer_options();
     const std::shared_ptr<const Model> m = Model::load(model);
     std::shared_ptr<const Adapter> adapter;
@@ -55,7 +58,7 @@ struct RunCommand {
 
     ChatOptions options;
     options.system = system;
-    if (!tools_file.empty()) options.tools_json = read_text(tools_file);
+    if (!tools_file.empty()) options.tools_json = read_json(tools_file);
     options.context = context;
     options.kv = how.kv;
     options.generate.max_tokens = max_tokens;
@@ -165,11 +168,11 @@ void add_run(CLI::App& app, Action& action) {
   sub->add_flag("--greedy", command->greedy, "Always the most likely token");
   sub->add_option("--max-tokens", command->max_tokens, "New tokens at most")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->check(CLI::Range(int64_t{1}, (int64_t{1} << 31) - 1))
       ->capture_default_str();
   sub->add_option("--context", command->context, "Tokens that prompt and answer may fill")
       ->type_name("N")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 31))
+      ->check(CLI::Range(int64_t{1}, (int64_t{1} << 31) - 1))
       ->capture_default_str();
   SamplingOptions& s = command->sampling;
   sub->add_option("--temperature", s.temperature, "Default: the model's own; 0 is greedy");

@@ -11,6 +11,7 @@
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/source.h"
 #include "tools/commands.h"
 
 namespace lapidary {
@@ -38,6 +39,10 @@ struct TokenizeCommand {
   }
 
   std::string input_text() const {
+    if (!prompt.empty() + !text_file.empty() + !chat_file.empty() > 1)
+      fail(ErrorCode::kUsage, "tokenize: give one of -p, --text and --chat");
+    if (!tools_file.empty() && chat_file.empty())
+      fail(ErrorCode::kUsage, "tokenize: --tools needs --chat; they are rendered together");
     if (!chat_file.empty()) {
       if (!lap || lap->metadata_without_tokenizer().chat_template.empty())
         fail(ErrorCode::kUsage, "--chat needs a .lap file with a chat template");
@@ -46,8 +51,8 @@ struct TokenizeCommand {
       };
       const ModelConfig& config = lap->metadata_without_tokenizer().config;
       ChatRequest request;
-      request.messages_json = read_text(chat_file);
-      if (!tools_file.empty()) request.tools_json = read_text(tools_file);
+      request.messages_json = read_json(chat_file);
+      if (!tools_file.empty()) request.tools_json = read_json(tools_file);
       request.add_generation_prompt = !no_generation_prompt;
       return ChatTemplate(lap->metadata_without_tokenizer().chat_template)
           .render(request, text_of(config.bos_id),

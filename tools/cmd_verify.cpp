@@ -1,5 +1,6 @@
 // lapidary verify: two models on the same tokens and items, and a verdict one can sign.
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <filesystem>
 #include <memory>
 
@@ -9,6 +10,7 @@
 #include "runtime/verify/builtin_text.h"
 #include "runtime/verify/verdict.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
 #include "tools/cli/task_source.h"
@@ -75,8 +77,18 @@ struct VerifyCommand {
     return labels;
   }
 
+  void check_outputs() const {
+    const std::vector<std::string> inputs{base.model,        candidate.model, base.adapter,
+                                          candidate.adapter, text_file,       tasks_file};
+    refuse_to_replace(html_file, inputs);
+    refuse_to_replace(junit_file, inputs);
+    if (!html_file.empty() && html_file == junit_file)
+      fail(ErrorCode::kUsage, "--html and --junit both name {}; give each its own file", html_file);
+  }
+
   int run(CLI::App& sub) {
     apply_recipe(sub);
+    check_outputs();
     VerifyResult result;
     {
       ProgressLine progress(out.quiet);
@@ -124,6 +136,20 @@ void add_side(CLI::App& sub, SideOptions& side, const std::string& name) {
       ->type_name("DIR");
 }
 
+// Not CLI::Range, which lets NaN through: a margin of NaN would never be exceeded.
+void add_margin(CLI::App& sub, const std::string& name, double& margin, const std::string& help) {
+  sub.add_option(name, margin, help)
+      ->type_name("FLOAT in [0 - 1]")
+      ->check([](const std::string& text) -> std::string {
+        double value = 0;
+        const char* end = text.data() + text.size();
+        const auto parsed = std::from_chars(text.data(), end, value);
+        if (parsed.ptr == end && value >= 0 && value <= 1) return "";
+        return fmt::format("{} is no margin; expected a number from 0 to 1", text);
+      })
+      ->capture_default_str();
+}
+
 }  // namespace
 
 void add_verify(CLI::App& app, Action& action) {
@@ -139,30 +165,13 @@ void add_verify(CLI::App& app, Action& action) {
                   "Text to predict (default without --tasks: a built-in text)")
       ->type_name("FILE");
   sub->add_option("--tasks", command->tasks_file, kTasksHelp)->type_name("FILE");
-  sub->add_option("--context", command->text.context, "Window length in tokens, BOS included")
-      ->type_name("N")
-      ->check(CLI::Range(2, 1 << 24))
-      ->capture_default_str();
-  sub->add_option("--limit-tokens", command->text.limit_tokens,
-                  "Keep the first N tokens of the text; 0: all")
-      ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
-  sub->add_option("--limit-items", command->limit_items,
-                  "Keep the first N items of each task; 0: all")
-      ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+  add_measure_options(*sub, command->text, command->limit_items);
   add_side(*sub, command->base, "base");
   add_side(*sub, command->candidate, "candidate");
-  sub->add_option("--margin-nats", command->margins.nats, "Loss of NLL that is still a PASS")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  sub->add_option("--margin-task", command->margins.task,
-                  "Loss of accuracy per task, 0.02 = 2 points")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
-  sub->add_option("--margin-pooled", command->margins.pooled, "Loss of accuracy over all items")
-      ->check(CLI::Range(0.0, 1.0))
-      ->capture_default_str();
+  add_margin(*sub, "--margin-nats", command->margins.nats, "Loss of NLL that is still a PASS");
+  add_margin(*sub, "--margin-task", command->margins.task,
+             "Loss of accuracy per task, 0.02 = 2 points");
+  add_margin(*sub, "--margin-pooled", command->margins.pooled, "Loss of accuracy over all items");
   sub->add_option("--html", command->html_file, "Write a report with pictures")->type_name("FILE");
   sub->add_option("--junit", command->junit_file, "Write the verdict as JUnit XML")
       ->type_name("FILE");

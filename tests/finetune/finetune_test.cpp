@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -129,6 +130,14 @@ TEST_F(Finetune, TheEngineReadsTheAdapterAsItWasTrained) {
     finetune(options_, {});
     check_probe(options_.model, options_.output);
   }
+}
+
+TEST_F(Finetune, OverwriteReplacesNoFolderThatIsNotARun) {
+  std::filesystem::create_directory(options_.output);
+  std::ofstream(options_.output + "/m.lap") << "a model";
+  options_.overwrite = true;
+  EXPECT_NE(message(options_, ErrorCode::kUsage).find("neither an adapter"), std::string::npos);
+  EXPECT_TRUE(path_exists(options_.output + "/m.lap"));
 }
 
 TEST_F(Finetune, LearnsOnAPackedBase) {

@@ -15,16 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-size_t count_lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
-
-// One line on stderr, nothing on stdout, the documented status.
-void expect_error(const Outcome& o, int status, const std::string& mentions) {
-  EXPECT_EQ(o.status, status) << o.err;
-  EXPECT_EQ(count_lines(o.err), 1u) << o.err;
-  EXPECT_EQ(o.out, "");
-  EXPECT_NE(o.err.find(mentions), std::string::npos) << o.err;
-}
-
 class Cli : public ::testing::Test {
  protected:
   // Converted once for all tests of this program.

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -58,6 +59,15 @@ Outcome lapidary_command(const std::vector<std::string>& arguments, const RunLim
   outcome.out = slurp(folder.file("out"));
   outcome.err = slurp(folder.file("err"));
   return outcome;
+}
+
+size_t count_lines(const std::string& text) { return std::count(text.begin(), text.end(), '\n'); }
+
+void expect_error(const Outcome& outcome, int status, const std::string& mentions) {
+  EXPECT_EQ(outcome.status, status) << outcome.err;
+  EXPECT_EQ(count_lines(outcome.err), 1u) << outcome.err;
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_NE(outcome.err.find(mentions), std::string::npos) << outcome.err;
 }
 
 }  // namespace lapidary

@@ -21,4 +21,8 @@ struct RunLimits {
 
 Outcome lapidary_command(const std::vector<std::string>& arguments, const RunLimits& limits = {});
 
+size_t count_lines(const std::string& text);
+// Expects one line on stderr that contains `mentions`, nothing on stdout, and this exit status.
+void expect_error(const Outcome& outcome, int status, const std::string& mentions);
+
 }  // namespace lapidary

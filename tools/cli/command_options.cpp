@@ -33,6 +33,23 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   add_threads_option(command, options.n_threads);
 }
 
+void add_measure_options(CLI::App& command, TextOptions& text, int64_t& limit_items) {
+  // Far above any use, and far below where sums of counts would overflow.
+  const CLI::Range count(int64_t{0}, int64_t{1} << 40);
+  command.add_option("--context", text.context, "Window length in tokens, BOS included")
+      ->type_name("N")
+      ->check(CLI::Range(2, 1 << 24))
+      ->capture_default_str();
+  command
+      .add_option("--limit-tokens", text.limit_tokens,
+                  "Keep the first N tokens of the text; 0: all")
+      ->type_name("N")
+      ->check(count);
+  command.add_option("--limit-items", limit_items, "Keep the first N items of each task; 0: all")
+      ->type_name("N")
+      ->check(count);
+}
+
 ActivationType parse_activations(const std::string& text) {
   if (text == "int8") return ActivationType::kInt8;
   if (text == "16bit") return ActivationType::k16Bit;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "runtime/verify/scorer.h"
+#include "runtime/verify/text_measure.h"
 
 namespace CLI {
 class App;
@@ -26,6 +27,9 @@ struct ModelOptions {
   EngineScorerOptions scorer_options() const;  // throws kUsage for unknown values
 };
 void add_model_options(CLI::App& command, ModelOptions& options);
+
+// How much is measured: --context, --limit-tokens, --limit-items.
+void add_measure_options(CLI::App& command, TextOptions& text, int64_t& limit_items);
 
 ActivationType parse_activations(const std::string& text);  // "int8", "16bit"
 

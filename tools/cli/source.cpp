@@ -6,6 +6,7 @@
 #include "convert/hf_source.h"
 #include "formats/error.h"
 #include "formats/file.h"
+#include "formats/json_guard.h"
 #include "formats/lap.h"
 
 namespace lapidary {
@@ -16,6 +17,12 @@ std::unique_ptr<ModelSource> open_source(const std::string& path) {
          "{}: no such file or folder; give a Hugging Face folder or a .lap file", path);
   if (is_folder(path)) return HfSource::open(path);
   return LapReader::open(path);
+}
+
+std::string read_json(const std::string& path) {
+  std::string text = read_text(path);
+  guard_json(text, path);
+  return text;
 }
 
 uint64_t peak_rss_bytes() {

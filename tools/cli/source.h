@@ -1,4 +1,4 @@
-// Opens what a user names: a Hugging Face folder or a .lap file, as one ModelSource.
+// Opens what a user names: a Hugging Face folder or a .lap file as one ModelSource, a JSON file.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,9 @@
 namespace lapidary {
 
 std::unique_ptr<ModelSource> open_source(const std::string& path);
+
+// The text of a JSON file. Throws kBadData, naming the file, when it is not one JSON value.
+std::string read_json(const std::string& path);
 
 // Peak resident memory of this process in bytes (VmHWM).
 uint64_t peak_rss_bytes();

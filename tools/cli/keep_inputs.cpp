@@ -1,0 +1,29 @@
+// Paths are compared by what they lead to, not by their letters.
+#include "tools/cli/keep_inputs.h"
+
+#include <filesystem>
+#include <system_error>
+
+#include "formats/error.h"
+
+namespace lapidary {
+
+namespace fs = std::filesystem;
+
+void refuse_to_replace(const std::string& output, const std::vector<std::string>& inputs) {
+  std::error_code error;  // a path that cannot be read is no file that could be lost
+  if (output.empty() || !fs::exists(output, error)) return;
+  const fs::path folder = fs::weakly_canonical(output, error).parent_path();
+  for (const std::string& input : inputs) {
+    if (input.empty()) continue;
+    const bool same = fs::equivalent(output, input, error);
+    // A .lap beside a checkpoint is an earlier result; any other file there is part of it.
+    const bool part = fs::is_directory(input, error) && fs::equivalent(folder, input, error) &&
+                      !output.ends_with(".lap");
+    if (same || part)
+      fail(ErrorCode::kUsage, "{}: is {} {}; name another output", output,
+           same ? "the same as the input" : "part of the input", input);
+  }
+}
+
+}  // namespace lapidary
