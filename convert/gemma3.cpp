@@ -1,7 +1,7 @@
 // Gemma 3 text (270M, 1B, FunctionGemma): four norms per layer, sliding and global layers with two
 // RoPE bases, norms that multiply by 1 + w.
 //
-// Source: gemma4-spec section 8.1 of the project's references; transformers' Gemma3TextConfig.
+// Source: transformers' Gemma3TextConfig.
 #include <cmath>
 
 #include "convert/family.h"

@@ -2,7 +2,7 @@
 //
 // Two config dialects say the same: transformers 5 writes `per_layer_config` with the layers that
 // differ, the released files write `global_head_dim` and `num_global_key_value_heads`.
-// Source: gemma4-spec sections 1 and 3 of the project's references; transformers' Gemma4TextConfig.
+// Source: transformers' Gemma4TextConfig.
 #include <fmt/format.h>
 
 #include <charconv>

@@ -1,6 +1,6 @@
 // Llama 3.x dense (LlamaForCausalLM): pre-norm only, SwiGLU, llama3-scaled RoPE, no q/k norms.
 //
-// Source: gemma4-spec section 8.2 of the project's references; transformers' LlamaConfig.
+// Source: transformers' LlamaConfig.
 #include <cmath>
 
 #include "convert/family.h"

@@ -1,6 +1,6 @@
 // Qwen3 dense (Qwen3ForCausalLM): as Llama, with per-head norms on q and k before RoPE.
 //
-// Source: gemma4-spec section 8.3 of the project's references; transformers' Qwen3Config.
+// Source: transformers' Qwen3Config.
 #include <cmath>
 
 #include "convert/family.h"

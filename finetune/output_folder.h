@@ -29,8 +29,7 @@ struct RunOutput {
   int64_t vocab_size = 0;
 };
 inline constexpr const char* kProbeText = "The quick brown fox jumps over the lazy dog. 12 + 30 =";
-inline constexpr int64_t kProbePositions =
-    8;  // logits kept, so that a large vocabulary stays small
+inline constexpr int64_t kProbePositions = 8;  // few, so that a large vocabulary stays small
 
 // Writes everything and commits. Throws kIo, kUsage when `folder` exists and not `overwrite`.
 void write_output(const std::string& folder, bool overwrite, const RunOutput& output);

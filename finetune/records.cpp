@@ -164,8 +164,6 @@ Record read_record(const Json& object) {
 
 }  // namespace
 
-std::string_view record_form_name(RecordForm form) { return kFormNames[static_cast<size_t>(form)]; }
-
 std::string RecordFile::describe() const {
   std::vector<std::string> parts;
   for (size_t i = 0; i < kRecordFormCount; ++i)

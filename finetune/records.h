@@ -27,7 +27,6 @@ enum class RecordForm : uint8_t {
   kText
 };
 inline constexpr size_t kRecordFormCount = 6;
-std::string_view record_form_name(RecordForm form);
 
 struct ChatMessage {
   std::string json;        // one message object, tool-call arguments as objects

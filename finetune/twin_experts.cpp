@@ -1,5 +1,5 @@
-// The mixture of experts of the twin: gemma4-spec 2.9. Experts are frozen, gradients pass through
-// them and through the router's weights.
+// The mixture of experts of the twin, as in runtime/moe.cpp. Experts are frozen; gradients pass
+// through them and through the router's weights.
 #include <ATen/ATen.h>
 
 #include <cmath>

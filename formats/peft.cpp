@@ -2,8 +2,7 @@
 //
 // Keys as peft 0.21 writes them: "base_model.model." + module + ".lora_A.weight" [r, in],
 // ".lora_B.weight" [out, r], ".lora_magnitude_vector" [out]. Raw state dicts of training scripts
-// have
-// ".default" (the adapter's name) inside; both are read, the first is written.
+// have ".default" (the adapter's name) inside; both are read, the first is written.
 #include "formats/peft.h"
 
 #include <algorithm>

@@ -28,7 +28,7 @@ void rope(float* x, const float* cos, const float* sin, int n_heads, int head_di
 }
 
 void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept {
-  const double root = std::sqrt(2 / M_PI);  // the tanh form of GELU: gemma4-spec 2.1
+  const double root = std::sqrt(2 / M_PI);  // the tanh form of GELU
   for (int64_t i = 0; i < n; ++i) {
     const double x = gate[i];
     const double gelu = 0.5 * x * (1 + std::tanh(root * (x + 0.044715 * x * x * x)));

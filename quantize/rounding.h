@@ -1,7 +1,7 @@
 // The choice of integers: scale, multipliers and indices for one scale block of one row.
 //
 // Plain rounding with a search, no calibration: all weights count alike, which on trained and on
-// QAT models is safer than weighting by magnitude (weight-quantization notes, 2.1).
+// QAT models is safer than weighting by magnitude.
 //   one-level codes   scales around the one that just reaches the largest weight are tried, each in
 //                     16-bit precision; the best is refitted by least squares.
 //   two-level codes   every group of 32 first finds its free step; then block scales are tried for

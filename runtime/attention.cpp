@@ -1,5 +1,5 @@
 // Attention of one layer: projections, per-head norms and RoPE, K and V into the caches, softmax.
-// Formulas: gemma4-spec 2.4 to 2.6.
+// Formulas: transformers' modeling_gemma4.py.
 #include <algorithm>
 
 #include "runtime/forward.h"

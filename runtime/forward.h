@@ -2,8 +2,9 @@
 //
 // Works on the rows of one step (runtime/workspace.h), already checked by the engine; writes each
 // token's K and V into its sequence and the logits of the wanted rows into the workspace. Formulas:
-// gemma4-spec section 2, and its section 8 for the neighbour families. Everything is float32
-// between the matrices; each row is computed in an order of its own, so batches change no bit.
+// transformers' modeling_gemma4.py, and its neighbours for the other families. Everything is
+// float32 between the matrices; each row is computed in an order of its own, so batches change no
+// bit.
 #pragma once
 
 #include <cstdint>

@@ -2,8 +2,7 @@
 // growing run (global layers) of [slots, n_kv_heads, head_dim] in float32 or bf16.
 //
 // Rings hold window + max_batch_tokens slots, so that a chunk can be appended before its queries
-// read.
-// Memory is reserved at construction and touched as tokens come.
+// read. Memory is reserved at construction and touched as tokens come.
 #pragma once
 
 #include <cstdint>

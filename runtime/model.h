@@ -27,8 +27,8 @@ struct LayerWeights {
   // Mixture of experts; empty if none.
   MatrixView router;                                  // [n_experts, d_model]
   std::vector<float> router_scale, per_expert_scale;  // [d_model], [n_experts]
-  std::vector<MatrixView> expert_gate_up,
-      expert_down;  // per expert [2 d_expert, d_model], [d_model, d_expert]
+  std::vector<MatrixView> expert_gate_up;             // per expert [2 d_expert, d_model]
+  std::vector<MatrixView> expert_down;                // per expert [d_model, d_expert]
   std::vector<float> post_ff_norm_1, post_ff_norm_2, pre_ff_norm_2;
   // Per-layer embeddings; empty if none.
   MatrixView ple_gate, ple_projection;  // [ple_width, d_model], [d_model, ple_width]

@@ -1,4 +1,5 @@
-// Mixture of experts beside a dense MLP (Gemma 4 26B-A4B). Formulas: gemma4-spec 2.9.
+// Mixture of experts beside a dense MLP (Gemma 4 26B-A4B). Formulas:
+// transformers' modeling_gemma4.py.
 //
 // Both branches and the router start from the same residual stream. Tokens are grouped by expert,
 // so that each chosen expert is one product; a token's experts are summed in ascending expert

@@ -1,6 +1,6 @@
 // Per-layer embeddings: a second, small embedding of every token for every layer (Gemma 4 E
-// models). Formulas: gemma4-spec 2.7. The table is large and each token needs one row of it, so
-// rows are read with pread and never count as resident.
+// models). The table is large and each token needs one row of it, so rows are read with pread and
+// never count as resident. Formulas: transformers' modeling_gemma4.py.
 #include <algorithm>
 #include <cmath>
 #include <numbers>

@@ -3,8 +3,9 @@
 //
 // A model has one or two kinds (sliding and global layers differ in base and head width). One row
 // holds, kind after kind, cos [head_dim / 2] then sin [head_dim / 2]. Angles are computed in double
-// and rounded once, so they are exact at any context length. Formulas: gemma4-spec 2.3
-// (proportional: pairs past the rotated fraction keep angle 0), Llama 3.1's frequency blend.
+// and rounded once, so they are exact at any context length. Formulas:
+// transformers' modeling_rope_utils.py (proportional: pairs past the rotated fraction keep angle 0;
+// llama3: a blend of frequencies).
 #pragma once
 
 #include <cstdint>

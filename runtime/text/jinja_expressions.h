@@ -33,7 +33,6 @@ class ExpressionParser {
   [[noreturn]] void fail_here(const std::string& expected) const;
 
   ExpressionPtr expression();  // with `a if b else c`
-  ExpressionPtr unconditional() { return disjunction(); }
   // One expression or, with commas, a tuple.
   ExpressionPtr expression_list(bool conditional = true);
   // Names, tuples of names, or one attribute of a name (of a namespace).

@@ -1,10 +1,10 @@
 // Tasks: JSONL items answered greedily under the chat template, or choices scored by likelihood.
 //
-// Two forms of item (docs/verify.md): {"task","system"?,"user","answer"}: greedy, at most answer
-// tokens
-// + 8, special tokens kept, stop token dropped, trimmed, compared exactly;
-// {"task","context","choices", "gold"}: the choice with the largest sum of log-probabilities,
-// appended without delimiter.
+// Two forms of item (docs/verify.md):
+//   {"task", "system"?, "user", "answer"}: greedy, at most as many tokens as the answer and 8 more,
+//     special tokens kept, stop token dropped, trimmed, compared exactly;
+//   {"task", "context", "choices", "gold"}: the choice with the largest sum of log-probabilities,
+//     appended without delimiter.
 #pragma once
 
 #include <cstdint>

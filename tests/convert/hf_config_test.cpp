@@ -176,7 +176,7 @@ TEST(HfConfig, RefusesTextThatIsNoJsonObject) {
 }
 
 TEST(HfConfig, ExpectedTensorsOfTheTrueShapesCountThePublishedParameters) {
-  // Text parameters that E2B uses, as published (gemma4-spec 3.8).
+  // Text parameters that E2B uses, as published.
   Json e2b = config_json("nano-e");
   const Json true_sizes = {{"hidden_size", 1536},        {"intermediate_size", 6144},
                            {"num_hidden_layers", 35},    {"num_attention_heads", 8},

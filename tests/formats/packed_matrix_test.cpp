@@ -64,9 +64,8 @@ INSTANTIATE_TEST_SUITE_P(All, PackedMatrixCodes, testing::ValuesIn(kPackedCodes)
                            return std::string(code_name(info.param));
                          });
 
-// The figures of the table of codes (DESIGN 5, docs/format.md), exactly: bits + multiplier_bits /
-// 32
-// + 16 / scale_k, with every number a dyadic fraction.
+// The figures of the table of codes (docs/format.md), exactly:
+// bits + multiplier_bits / 32 + 16 / scale_k, with every number a dyadic fraction.
 TEST(PackedMatrix, BitsPerWeightAreThosePromised) {
   for (const int64_t k : {512, 1024, 2560}) {
     EXPECT_EQ(bits_per_weight(Code::kW8, 16, k), 8.125);

@@ -49,7 +49,7 @@ TEST(Adapter, GivesTheLogitsOfPeft) {
   const std::vector<float> logits = logits_of(engine, ids, KvCode::kF32, 0, adapter.get());
   const double off = largest_difference(logits, want);
   std::printf("lora_final         logits max %.2e\n", off);
-  EXPECT_LE(off, 1e-3);  // as without adapter, DESIGN 7
+  EXPECT_LE(off, 1e-3);  // as without adapter, see parity_test.cpp
   EXPECT_GT(largest_difference(logits, logits_of(engine, ids, KvCode::kF32)), 0.1);
 }
 

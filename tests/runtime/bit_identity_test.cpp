@@ -1,5 +1,5 @@
-// A token's logits are the same bits for any chunking, batch and thread count (DESIGN 3): the
-// promise that prefix reuse, speculation and paired verdicts stand on. Compared as bytes, no
+// A token's logits are the same bits for any chunking, batch and thread count: the promise
+// that prefix reuse, speculation and paired verdicts stand on. Compared as bytes, no
 // tolerance.
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
-// Our engine against transformers in float32 (fixtures: shared/checkpoints/README.md), over every
-// family. Tolerances are the project's (DESIGN 7): logits 1e-3 at most, log-probabilities 1e-4 on
-// average, text NLL 1e-4 relative. Both sides sum float32 in orders of their own, so nothing is
-// equal.
+// Our engine against transformers in float32, over every family.
+//
+// The project's tolerances: logits 1e-3 at most, log-probabilities 1e-4 on average, text NLL 1e-4
+// relative. Both sides sum float32 in orders of their own, so nothing is equal.
 #include <gtest/gtest.h>
 
 #include <algorithm>

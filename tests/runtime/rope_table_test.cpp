@@ -19,7 +19,7 @@ ModelConfig two_kinds() {
 }
 
 TEST(RopeTable, ProportionalKeepsTheExponentsOfTheWholeHead) {
-  // Gemma 4's global layers, values from gemma4-spec 2.3.
+  // Gemma 4's global layers, values from transformers.
   const RopeConfig rope{.kind = RopeKind::kProportional, .theta = 1e6, .rotated_fraction = 0.25};
   const std::vector<double> f = rope_frequencies(rope, 512);
   ASSERT_EQ(f.size(), 256u);

@@ -52,7 +52,7 @@ TEST(EngineScorer, MeasuresTheFixturesTextAsTransformersDo) {
   const TextResult result = measure_text(*nano(options), read_text(data_path("own.txt")),
                                          {.context = 1024, .limit_tokens = kTokens}, {});
   EXPECT_EQ(result.tokens, static_cast<int64_t>(kTokens));
-  // DESIGN 7: float32 sums in another order, 1e-4 relative.
+  // Float32 sums in another order: 1e-4 relative, as in parity_test.cpp.
   EXPECT_NEAR(result.nll, mean, 1e-4 * mean);
 }
 
