@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <new>
+#include <system_error>
 
 #include "formats/error.h"
 #include "tools/cli/signals.h"
@@ -21,6 +22,14 @@ int report_error(std::string message, int status) {
 
 int usage_error(const std::string& message) {
   return report_error(message, static_cast<int>(lapidary::ErrorCode::kUsage));
+}
+
+// A report that did not reach its reader is not done: what stdio still holds may meet a full disk
+// only here, long after print() came back.
+void flush_output() {
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
+  lapidary::fail(lapidary::ErrorCode::kIo,
+                 "standard output: cannot write all of it; the disk is full or the reader is gone");
 }
 
 }  // namespace
@@ -52,7 +61,9 @@ int main(int argc, char** argv) {
 
   catch_interrupts();
   try {
-    return action();
+    const int status = action();
+    flush_output();
+    return status;
   } catch (const Error& e) {
     return report_error(e.what(), static_cast<int>(e.code()));
   } catch (const CLI::Error& e) {  // values that a recipe supplied
@@ -60,6 +71,8 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return report_error("out of memory; use a smaller --context or model",
                         static_cast<int>(ErrorCode::kOutOfMemory));
+  } catch (const std::system_error& e) {  // fmt's and std::filesystem's, mostly a full disk
+    return report_error(e.what(), static_cast<int>(ErrorCode::kIo));
   } catch (const std::exception& e) {
     return report_error(std::string("internal error: ") + e.what(),
                         static_cast<int>(ErrorCode::kInternal));

@@ -99,6 +99,13 @@ TEST_F(BadInput, AFolderOrDeviceIsNoModelAndNoText) {
   expect_error(lapidary_command({"convert", "/dev/zero", "-o", "x.lap"}), 64, "not a folder");
 }
 
+TEST_F(BadInput, AReportThatCannotBeWrittenIs74) {
+  RunLimits limits;
+  limits.file_bytes = 8;  // stdout is a file here
+  EXPECT_EQ(lapidary_command({"tokenize", model_, "-p", "hello", "--json"}, limits).status, 74);
+  EXPECT_EQ(lapidary_command({"inspect", model_, "--json"}, limits).status, 74);
+}
+
 TEST_F(BadInput, QuantizeSaysWhichKeepPatternNamesNothing) {
   const Outcome o = lapidary_command({"quantize", model_, "--dry-run", "--json", "--keep",
                                       "*norm*=bf16", "--keep", "*.no_such.*=w8"});
