@@ -34,11 +34,10 @@ struct LapTensor {
   Layout layout = Layout::kPlain;
   bool rotated = false;
   ScaleType scale_type = ScaleType::kF16;
-  int64_t record_width =
-      0;                // kRowTable: width of one layer's record; shape = [rows, layers * width]
-  uint64_t offset = 0;  // in the file; filled by the writer
-  uint64_t bytes = 0;   // stored; from the geometry
-  Hash128 hash;         // of the stored bytes
+  int64_t record_width = 0;  // kRowTable: of one layer's record; shape = [rows, layers * width]
+  uint64_t offset = 0;       // in the file; filled by the writer
+  uint64_t bytes = 0;        // stored; from the geometry
+  Hash128 hash;              // of the stored bytes
   int64_t elements() const;
 };
 

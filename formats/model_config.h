@@ -46,8 +46,8 @@ struct LayerConfig {
 };
 
 struct ModelConfig {
-  std::string
-      family;  // "gemma4", "gemma3", "llama", "qwen3": a label for people, never switched on
+  // "gemma4", "gemma3", "llama" or "qwen3": a label for people, never switched on.
+  std::string family;
   int d_model = 0;
   int vocab_size = 0;
   int64_t max_context = 0;

@@ -23,8 +23,8 @@ struct ModelMetadata {
   std::string generation_config;  // JSON object: temperature, top_k, top_p, ...; "{}" if none
   std::string recipe;             // JSON object: resolved options that made the file; "{}"
   std::string provenance;         // JSON object, see docs/format.md: source, tool, lossy_steps
-  std::string
-      tokenizer_json;  // tokenizer.json with tokenizer_config's bos/eos switches; may be empty
+  // tokenizer.json with tokenizer_config's bos/eos switches; may be empty.
+  std::string tokenizer_json;
 };
 
 struct SourceTensor {
