@@ -10,11 +10,11 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/kv_code.h"
 #include "formats/model_config.h"
 
 namespace lapidary {
 
-enum class KvCode : uint8_t { kF32, kBF16 };
 // "f32", "off" (bf16). Throws kUsage for anything else.
 KvCode parse_kv_code(std::string_view text);
 

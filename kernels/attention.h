@@ -1,0 +1,48 @@
+// Attention by pages: the running softmax of some query rows over 64 cached tokens at a time.
+//
+// A query's sum is cut by absolute position only: into pages of 64 tokens, and pages into spans
+// whose partial sums are merged in ascending order. So a token's result does not depend on the
+// chunk, batch or threads it was computed with, and spans can be shared out among threads.
+// Method: Milakov & Gimelshein, «Online normalizer calculation for softmax» (arXiv 1805.02867);
+// Dao et al., «FlashAttention» (arXiv 2205.14135), algorithm 1.
+#pragma once
+
+#include <cstdint>
+
+#include "formats/kv_code.h"
+
+namespace lapidary {
+
+inline constexpr int kSpanPages = 16;  // pages of one span: 1024 tokens
+
+// One side of a page of one K/V head. Float codes: token i lies at data + i * stride elements.
+// Packed codes: 64 tokens in the layout of formats/kv_page.h, stride unused.
+struct KvSide {
+  KvCode code;
+  const void* data;
+  int64_t stride;
+};
+
+struct KvPage {
+  KvSide keys, values;
+};
+
+// Query rows that read the same K/V head: `group` query heads of each of n_tokens tokens. Row
+// r = token * group + head. Every token sees [begin[token], end[token]) of the page at hand, within
+// 0..64; an empty range leaves its rows as they are.
+struct AttentionTile {
+  const float* q;  // row r at q + token * q_stride + head * head_dim: normed, RoPE applied, scaled
+  int64_t q_stride;  // elements from token to token
+  int n_tokens, group, head_dim;
+  const uint8_t* begin;  // [n_tokens]
+  const uint8_t* end;    // [n_tokens]
+};
+
+// The softmax of each row so far: out = sum of exp(score - max) * value, not yet divided by sum.
+struct AttentionState {
+  float* max;  // [rows], -infinity at first
+  float* sum;  // [rows], 0 at first
+  float* out;  // [rows, head_dim], 0 at first
+};
+
+}  // namespace lapidary
