@@ -44,6 +44,7 @@ class MemorySource : public ModelSource {
     add(name, std::move(shape), std::move(values));
   }
 
+  ModelConfig& config() { return metadata_.config; }
   const ModelMetadata& metadata() const override { return metadata_; }
   const std::vector<SourceTensor>& tensors() const override { return tensors_; }
   void read_rows(size_t index, int64_t first, int64_t, std::span<float> out) const override {
