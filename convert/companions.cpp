@@ -93,8 +93,8 @@ std::string with_bos(const std::string& text, const Json& tokenizer, const std::
   return whole.dump();
 }
 
-void read_tokenizer(const std::string& folder, const Json& tokenizer_config,
-                    ModelMetadata* metadata) {
+std::string read_tokenizer(const std::string& folder, const Json& tokenizer_config,
+                           ModelMetadata* metadata) {
   const std::string path = folder + "/tokenizer.json";
   if (!path_exists(path))
     fail(ErrorCode::kNotFound,
@@ -109,7 +109,7 @@ void read_tokenizer(const std::string& folder, const Json& tokenizer_config,
   if (metadata->config.bos_id < 0) metadata->config.bos_id = bos_id;
   if (tokenizer_config.value("add_bos_token", Json()) == true)
     text = with_bos(text, tokenizer, bos, bos_id);
-  metadata->tokenizer_json = std::move(text);
+  return text;
 }
 
 void read_generation_config(const std::string& folder, ModelMetadata* metadata) {
@@ -125,11 +125,11 @@ void read_generation_config(const std::string& folder, ModelMetadata* metadata) 
 
 }  // namespace
 
-void read_companions(const std::string& folder, ModelMetadata* metadata) {
+std::string read_companions(const std::string& folder, ModelMetadata* metadata) {
   const auto config_text = text_if_there(folder, "tokenizer_config.json");
   const Json tokenizer_config =
       config_text ? parse_object(*config_text, "tokenizer_config.json") : Json::object();
-  read_tokenizer(folder, tokenizer_config, metadata);
+  std::string tokenizer = read_tokenizer(folder, tokenizer_config, metadata);
   read_generation_config(folder, metadata);
 
   // transformers' order: the file of its own, then the older places.
@@ -140,6 +140,7 @@ void read_companions(const std::string& folder, ModelMetadata* metadata) {
   } else {
     metadata->chat_template = template_in(tokenizer_config);
   }
+  return tokenizer;
 }
 
 }  // namespace lapidary

@@ -18,12 +18,12 @@ ConvertReport convert(const ModelSource& source, const std::string& output, cons
            source.describe(), t.name, code_name(t.code));
 
   std::vector<uint8_t> tables;
-  if (!metadata.tokenizer_json.empty())
-    tables = with_context(source.describe() + ": tokenizer.json", [&] {
-      return compile_tokenizer(metadata.tokenizer_json, metadata.config.vocab_size);
-    });
+  const std::string tokenizer = source.tokenizer_json();
+  if (!tokenizer.empty())
+    tables = with_context(source.describe() + ": tokenizer.json",
+                          [&] { return compile_tokenizer(tokenizer, metadata.config.vocab_size); });
   const LapCopyResult copied =
-      copy_to_lap(source, output, metadata, tables, /*is_source=*/true, events);
+      copy_to_lap(source, output, metadata, {tokenizer, tables}, /*is_source=*/true, events);
 
   ConvertReport report;
   report.file_bytes = copied.file_bytes;

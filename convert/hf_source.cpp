@@ -20,7 +20,7 @@ constexpr size_t kCompareBytes = size_t{4} << 20;
 class HfFolder final : public HfSource {
  public:
   HfFolder(const std::string& folder, const std::string& config_file) : folder_(folder) {
-    if (!path_exists(folder)) fail(ErrorCode::kNotFound, "{}: no such folder", folder);
+    if (!path_exists(folder)) fail(ErrorCode::kNotFound, "'{}': no such folder", folder);
     if (!is_folder(folder))
       fail(ErrorCode::kUsage, "{}: not a folder; give the folder with config.json and its weights",
            folder);
@@ -30,6 +30,7 @@ class HfFolder final : public HfSource {
   }
 
   const ModelMetadata& metadata() const override { return metadata_; }
+  std::string tokenizer_json() const override { return tokenizer_json_; }
   const std::vector<SourceTensor>& tensors() const override { return mapped_.tensors; }
   const std::vector<std::string>& skipped() const override { return mapped_.skipped; }
   std::string content_hash() const override { return {}; }
@@ -57,7 +58,7 @@ class HfFolder final : public HfSource {
   void describe_model(const std::string& config, const std::string& config_file) {
     HfConfig read = read_hf_config(config, config_file);
     metadata_.config = std::move(read.config);
-    read_companions(folder_, &metadata_);
+    tokenizer_json_ = read_companions(folder_, &metadata_);
     validate(metadata_.config);
     mapped_ = map_tensors(weights_.entries(), read.family->expected_tensors(metadata_.config),
                           metadata_.config.tied_head);
@@ -106,6 +107,7 @@ class HfFolder final : public HfSource {
   std::string folder_;
   SafetensorsSet weights_;
   ModelMetadata metadata_;
+  std::string tokenizer_json_;
   MappedTensors mapped_;
 };
 

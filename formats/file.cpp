@@ -21,7 +21,7 @@ namespace {
 [[noreturn]] void fail_reading(const std::string& path, int error) {
   const std::string reason = std::system_category().message(error);
   if (error == ENOENT || error == ENOTDIR)
-    fail(ErrorCode::kNotFound, "{}: no such file; check the path", path);
+    fail(ErrorCode::kNotFound, "'{}': no such file; check the path", path);
   fail(ErrorCode::kIo, "{}: cannot read: {}", path, reason);
 }
 

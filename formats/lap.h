@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/events.h"
@@ -49,10 +50,8 @@ class LapReader : public ModelSource {
   // Throws kNotFound, kIo, or kBadData naming the place (header, metadata, tokenizer, index).
   static std::unique_ptr<LapReader> open(const std::string& path);
 
-  // The first call unpacks tokenizer_json (tens of megabytes for real models) and throws kBadData
-  // when that fails; whoever only runs the model takes metadata_without_tokenizer().
   const ModelMetadata& metadata() const override;
-  const ModelMetadata& metadata_without_tokenizer() const;  // tokenizer_json may be empty
+  std::string tokenizer_json() const override;
   const std::vector<SourceTensor>& tensors() const override;
   void read_rows(size_t index, int64_t first, int64_t count, std::span<float> out) const override;
   void read_raw(size_t index, int64_t first, int64_t count, std::span<uint8_t> out) const override;
@@ -83,14 +82,19 @@ class LapReader : public ModelSource {
   ~LapReader() override;
 };
 
+// The tokenizer twice: as it came, and compiled by formats/tokenizer_tables.h. Both may be empty.
+struct LapTokenizer {
+  std::string_view json;
+  std::span<const uint8_t> tables;
+};
+
 // Writes a .lap: declare all tensors, then stream each one's bytes in order. The constructor fills
 // in offsets and sizes; it throws kBadData for duplicate names and shapes that do not fit their
 // layout.
 class LapWriter {
  public:
-  // `tokenizer_tables` are compiled tables (formats/tokenizer_tables.h), stored beside the JSON.
-  LapWriter(const std::string& path, const ModelMetadata& metadata,
-            std::span<const uint8_t> tokenizer_tables, std::vector<LapTensor> tensors);
+  LapWriter(const std::string& path, const ModelMetadata& metadata, const LapTokenizer& tokenizer,
+            std::vector<LapTensor> tensors);
   ~LapWriter();
 
   // Appends bytes to tensor `index`; tensors may be written in any order, each from its start.

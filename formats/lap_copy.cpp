@@ -27,14 +27,14 @@ LapTensor plain_lap_tensor(const SourceTensor& tensor, const ModelConfig& config
 }
 
 LapCopyResult copy_to_lap(const ModelSource& source, const std::string& output,
-                          const ModelMetadata& metadata, std::span<const uint8_t> tokenizer_tables,
+                          const ModelMetadata& metadata, const LapTokenizer& tokenizer,
                           bool is_source, const Events& events) {
   const std::vector<SourceTensor>& tensors = source.tensors();
   std::vector<LapTensor> entries;
   entries.reserve(tensors.size());
   for (const SourceTensor& t : tensors) entries.push_back(plain_lap_tensor(t, metadata.config));
 
-  LapWriter writer(output, metadata, tokenizer_tables, std::move(entries));
+  LapWriter writer(output, metadata, tokenizer, std::move(entries));
   std::vector<uint8_t> buffer;
   Progress progress{.what = "tensors", .total = tensors.size()};
   for (size_t i = 0; i < tensors.size(); ++i) {

@@ -24,7 +24,7 @@ struct LapCopyResult {
 // `metadata.provenance` must be what to_json(Provenance) writes. With `is_source`, its empty
 // source_hash becomes the hash of what was written. REQUIRES: all tensors of `source` are floats.
 LapCopyResult copy_to_lap(const ModelSource& source, const std::string& output,
-                          const ModelMetadata& metadata, std::span<const uint8_t> tokenizer_tables,
+                          const ModelMetadata& metadata, const LapTokenizer& tokenizer,
                           bool is_source, const Events& events);
 
 }  // namespace lapidary

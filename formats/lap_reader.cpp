@@ -1,7 +1,6 @@
 // Opening a .lap: every byte before the data is checked here, in the order in which it is trusted.
 #include <algorithm>
 #include <map>
-#include <mutex>
 
 #include "formats/float_codes.h"
 #include "formats/lap.h"
@@ -26,7 +25,6 @@ struct LapReader::State {
   ReadFile file;
   LapHeader header;
   ModelMetadata metadata;
-  std::once_flag tokenizer_unpacked;
   std::vector<LapTensor> index;
   std::vector<SourceTensor> tensors;
   std::map<std::string_view, size_t> by_name;
@@ -64,16 +62,6 @@ struct LapReader::State {
     }
   }
 
-  void unpack_tokenizer_json() {
-    std::string& text = metadata.tokenizer_json;
-    text.resize(header.tokenizer_json_bytes);
-    if (!text.empty())
-      with_context(map.path() + ": tokenizer JSON", [&] {
-        decompress_frame(section(kTokenizerJson),
-                         {reinterpret_cast<uint8_t*>(text.data()), text.size()});
-      });
-  }
-
   bool is_zero_at(uint64_t offset, uint64_t bytes) const {
     std::vector<uint8_t> padding(bytes);
     file.read_at(offset, padding);
@@ -103,11 +91,7 @@ std::unique_ptr<LapReader> LapReader::open(const std::string& path) {
   return reader;
 }
 
-const ModelMetadata& LapReader::metadata() const {
-  std::call_once(state_->tokenizer_unpacked, [this] { state_->unpack_tokenizer_json(); });
-  return state_->metadata;
-}
-const ModelMetadata& LapReader::metadata_without_tokenizer() const { return state_->metadata; }
+const ModelMetadata& LapReader::metadata() const { return state_->metadata; }
 const std::vector<SourceTensor>& LapReader::tensors() const { return state_->tensors; }
 const std::vector<LapTensor>& LapReader::index() const { return state_->index; }
 const ReadFile& LapReader::file() const { return state_->file; }
@@ -115,6 +99,16 @@ std::string LapReader::describe() const { return state_->map.path(); }
 uint64_t LapReader::file_bytes() const { return state_->map.bytes().size(); }
 std::span<const uint8_t> LapReader::tokenizer_tables() const {
   return state_->section(kTokenizerTables);
+}
+
+std::string LapReader::tokenizer_json() const {
+  std::string text(state_->header.tokenizer_json_bytes, '\0');
+  if (!text.empty())
+    with_context(state_->map.path() + ": tokenizer JSON", [&] {
+      decompress_frame(state_->section(kTokenizerJson),
+                       {reinterpret_cast<uint8_t*>(text.data()), text.size()});
+    });
+  return text;
 }
 
 const LapTensor* LapReader::find(std::string_view name) const {

@@ -33,7 +33,7 @@ struct LapWriter::State {
   State(const std::string& path, const ModelMetadata& given) : file(path), metadata(given) {}
 
   AtomicFile file;
-  ModelMetadata metadata;  // without tokenizer_json
+  ModelMetadata metadata;
   LapHeader header;
   std::vector<LapTensor> tensors;
   std::vector<Arrival> arrivals;
@@ -68,10 +68,9 @@ struct LapWriter::State {
 };
 
 LapWriter::LapWriter(const std::string& path, const ModelMetadata& metadata,
-                     std::span<const uint8_t> tokenizer_tables, std::vector<LapTensor> tensors)
+                     const LapTokenizer& tokenizer, std::vector<LapTensor> tensors)
     : state_(std::make_unique<State>(path, metadata)) {
   State& s = *state_;
-  s.metadata.tokenizer_json.clear();
   s.tensors = std::move(tensors);
   s.arrivals.resize(s.tensors.size());
   with_context(path, [&] {
@@ -80,19 +79,18 @@ LapWriter::LapWriter(const std::string& path, const ModelMetadata& metadata,
       if (!names.insert(t.name).second)
         fail(ErrorCode::kBadData, "tensor {} would be written twice", t.name);
     std::vector<uint8_t> packed_json;
-    if (!metadata.tokenizer_json.empty())
-      packed_json = compress_frame(as_bytes(metadata.tokenizer_json));
+    if (!tokenizer.json.empty()) packed_json = compress_frame(as_bytes(tokenizer.json));
     s.header.n_tensors = static_cast<uint32_t>(s.tensors.size());
-    s.header.tokenizer_json_bytes = metadata.tokenizer_json.size();
+    s.header.tokenizer_json_bytes = tokenizer.json.size();
     s.header.sections[kMetadata].bytes = metadata_to_json(s.metadata).size();
     s.header.sections[kTokenizerJson].bytes = packed_json.size();
     s.header.sections[kIndex].bytes = encode_index(s.tensors).size();
-    s.header.sections[kTokenizerTables].bytes = tokenizer_tables.size();
+    s.header.sections[kTokenizerTables].bytes = tokenizer.tables.size();
     place_sections(s.header);
     s.header.file_bytes = place_tensors(s.tensors, s.header.data_offset);
     decode_header(encode_header(s.header), s.header.file_bytes);  // the reader's limits hold here
     s.write_section(kTokenizerJson, packed_json);
-    s.write_section(kTokenizerTables, tokenizer_tables);
+    s.write_section(kTokenizerTables, tokenizer.tables);
   });
 }
 

@@ -23,8 +23,6 @@ struct ModelMetadata {
   std::string generation_config;  // JSON object: temperature, top_k, top_p, ...; "{}" if none
   std::string recipe;             // JSON object: resolved options that made the file; "{}"
   std::string provenance;         // JSON object, see docs/format.md: source, tool, lossy_steps
-  // tokenizer.json with tokenizer_config's bos/eos switches; may be empty.
-  std::string tokenizer_json;
 };
 
 struct SourceTensor {
@@ -44,6 +42,9 @@ class ModelSource {
  public:
   virtual ~ModelSource() = default;
   virtual const ModelMetadata& metadata() const = 0;
+  // tokenizer.json with tokenizer_config's bos/eos switches; may be empty. Tens of megabytes for
+  // real models, so it is fetched anew by each call. Throws kBadData when it cannot be unpacked.
+  virtual std::string tokenizer_json() const = 0;
   virtual const std::vector<SourceTensor>& tensors() const = 0;  // in file order
   // Rows [first, first + count) of tensor `index` as float32 [count, k], row-major. A packed tensor
   // is dequantized (and rotated back). Throws kBadData for NaN or infinity, naming the tensor.

@@ -23,27 +23,24 @@ constexpr int kMaxNesting = 16;
 template <class T>
 T field(const json& object, const char* name, const char* where) {
   const auto found = object.find(name);
-  if (found == object.end())
-    fail(ErrorCode::kBadData, "tokenizer.json: {}: '{}' is missing", where, name);
+  if (found == object.end()) fail(ErrorCode::kBadData, "{}: '{}' is missing", where, name);
   try {
     return found->get<T>();
   } catch (const json::exception&) {
-    fail(ErrorCode::kBadData, "tokenizer.json: {}: '{}' is a {}, of the wrong type", where, name,
+    fail(ErrorCode::kBadData, "{}: '{}' is a {}, of the wrong type", where, name,
          found->type_name());
   }
 }
 
 std::string type_of(const json& component, const char* where) {
   if (!component.is_object())
-    fail(ErrorCode::kBadData, "tokenizer.json: {}: expected an object, found a {}", where,
-         component.type_name());
+    fail(ErrorCode::kBadData, "{}: expected an object, found a {}", where, component.type_name());
   return field<std::string>(component, "type", where);
 }
 
 [[noreturn]] void unsupported(const char* where, const std::string& what) {
   fail(ErrorCode::kBadData,
-       "tokenizer.json: {} '{}' is not supported (supported: what Gemma, Llama 3 and Qwen use)",
-       where, what);
+       "{} '{}' is not supported (supported: what Gemma, Llama 3 and Qwen use)", where, what);
 }
 
 // Calls `visit` on each component that is no Sequence, in order; null is an empty sequence.
@@ -52,12 +49,10 @@ void for_each_component(const json& component, const char* where, const char* li
                         const Visit& visit, int depth = 0) {
   if (component.is_null()) return;
   if (depth > kMaxNesting)
-    fail(ErrorCode::kBadData, "tokenizer.json: {}: Sequences nest deeper than {}", where,
-         kMaxNesting);
+    fail(ErrorCode::kBadData, "{}: Sequences nest deeper than {}", where, kMaxNesting);
   if (type_of(component, where) != "Sequence") return visit(component);
   const json list = field<json>(component, list_name, where);
-  if (!list.is_array())
-    fail(ErrorCode::kBadData, "tokenizer.json: {}: '{}' is no array", where, list_name);
+  if (!list.is_array()) fail(ErrorCode::kBadData, "{}: '{}' is no array", where, list_name);
   for (const json& part : list) for_each_component(part, where, list_name, visit, depth + 1);
 }
 
@@ -72,7 +67,7 @@ Pattern read_pattern(const json& component, const char* where) {
     return {field<std::string>(pattern, "String", where), false};
   if (pattern.is_object() && pattern.contains("Regex")) {
     std::string text = field<std::string>(pattern, "Regex", where);
-    with_context("tokenizer.json", [&] { SplitRegex check(text); });
+    with_context("pre_tokenizer", [&] { SplitRegex check(text); });
     return {std::move(text), true};
   }
   unsupported(where, "pattern " + pattern.dump(-1, ' ', false, json::error_handler_t::replace));
@@ -192,7 +187,7 @@ void read_template(const json& component, TokenizerComponents& out) {
   const json single = field<json>(component, "single", kWhere);
   const json special = field<json>(component, "special_tokens", kWhere);
   if (!single.is_array() || !special.is_object())
-    fail(ErrorCode::kBadData, "tokenizer.json: post_processor: malformed TemplateProcessing");
+    fail(ErrorCode::kBadData, "post_processor: malformed TemplateProcessing");
   bool text_seen = false;
   for (const json& part : single) {
     if (part.is_object() && part.contains("Sequence")) {
@@ -216,8 +211,7 @@ void read_template(const json& component, TokenizerComponents& out) {
 
 TokenizerComponents compile_components(std::string_view text) {
   const json root = json::parse(text, nullptr, false);
-  if (!root.is_object())
-    fail(ErrorCode::kBadData, "tokenizer.json: expected an object with its components");
+  if (!root.is_object()) fail(ErrorCode::kBadData, "expected an object with its components");
   TokenizerComponents out;
   for_each_component(root.value("normalizer", json()), "normalizer", "normalizers",
                      [&](const json& part) { add_normalizer(part, out.steps); });

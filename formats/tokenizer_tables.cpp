@@ -56,12 +56,11 @@ struct Compiler {
 
 uint32_t Compiler::check_id(const json& value, std::string_view piece) const {
   if (!value.is_number_unsigned())
-    fail(ErrorCode::kBadData, "tokenizer.json: the id of token '{}' is no non-negative integer",
-         piece);
+    fail(ErrorCode::kBadData, "the id of token '{}' is no non-negative integer", piece);
   const uint64_t id = value.get<uint64_t>();
   if (id >= vocab_size)
     fail(ErrorCode::kBadData,
-         "tokenizer.json: token '{}' has id {}, but the model's vocabulary has {} rows; this "
+         "token '{}' has id {}, but the model's vocabulary has {} rows; this "
          "tokenizer belongs to another model",
          piece, id, vocab_size);
   return static_cast<uint32_t>(id);
@@ -70,10 +69,9 @@ uint32_t Compiler::check_id(const json& value, std::string_view piece) const {
 void Compiler::read_vocab(const json& vocab) {
   for (const auto& [piece, value] : vocab.items()) {
     const uint32_t id = check_id(value, piece);
-    if (piece.empty()) fail(ErrorCode::kBadData, "tokenizer.json: id {} is an empty token", id);
+    if (piece.empty()) fail(ErrorCode::kBadData, "id {} is an empty token", id);
     if (flags[id] != 0)
-      fail(ErrorCode::kBadData, "tokenizer.json: tokens '{}' and '{}' share id {}", pieces[id],
-           piece, id);
+      fail(ErrorCode::kBadData, "tokens '{}' and '{}' share id {}", pieces[id], piece, id);
     pieces[id] = piece;
     flags[id] = kInModel;
     insert(id);
@@ -86,7 +84,7 @@ void Compiler::read_merge(uint32_t rank, std::string_view left, std::string_view
   const uint32_t merged = find(joined);
   if (ids[0] == kNoToken || ids[1] == kNoToken || merged == kNoToken)
     fail(ErrorCode::kBadData,
-         "tokenizer.json: merge {} joins '{}' and '{}', and not all of both and the result are in "
+         "merge {} joins '{}' and '{}', and not all of both and the result are in "
          "the vocabulary",
          rank, left, right);
   const size_t mask = merge_slots.size() - 1;
@@ -100,7 +98,7 @@ void Compiler::read_merge(uint32_t rank, std::string_view left, std::string_view
 }
 
 void Compiler::read_merges(const json& merges) {
-  if (!merges.is_array()) fail(ErrorCode::kBadData, "tokenizer.json: 'merges' is no array");
+  if (!merges.is_array()) fail(ErrorCode::kBadData, "'merges' is no array");
   merge_slots.assign(std::bit_ceil(2 * merges.size() + 1), {kNoToken, kNoToken, kNoToken});
   uint32_t rank = 0;
   for (const json& merge : merges) {
@@ -111,10 +109,10 @@ void Compiler::read_merges(const json& merges) {
       const std::string_view text = merge.get_ref<const std::string&>();
       const size_t space = text.find(' ');
       if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos)
-        fail(ErrorCode::kBadData, "tokenizer.json: merge {} '{}' is not two words", rank, text);
+        fail(ErrorCode::kBadData, "merge {} '{}' is not two words", rank, text);
       read_merge(rank, text.substr(0, space), text.substr(space + 1));
     } else {
-      fail(ErrorCode::kBadData, "tokenizer.json: merge {} is neither a string nor a pair", rank);
+      fail(ErrorCode::kBadData, "merge {} is neither a string nor a pair", rank);
     }
     ++rank;
   }
@@ -129,16 +127,15 @@ void Compiler::read_model(const json& model) {
   // Files of the first versions name no type; BPE is the only one with merges.
   const json type = model.value("type", json("BPE"));
   if (type != "BPE" || !model.contains("merges"))
-    fail(ErrorCode::kBadData, "tokenizer.json: model {} is not supported, only BPE is",
-         type.dump());
+    fail(ErrorCode::kBadData, "model {} is not supported, only BPE is", type.dump());
   for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix", "dropout"}) {
     const json value = model.value(name, json());
     if (!value.is_null() && value != "" && value != 0.0)
-      fail(ErrorCode::kBadData, "tokenizer.json: model option {} is not supported", name);
+      fail(ErrorCode::kBadData, "model option {} is not supported", name);
   }
   const auto vocab = model.find("vocab");
   if (vocab == model.end() || !vocab->is_object())
-    fail(ErrorCode::kBadData, "tokenizer.json: the model has no vocabulary");
+    fail(ErrorCode::kBadData, "the model has no vocabulary");
   read_vocab(*vocab);
   read_merges(model["merges"]);
   if (flag_of(model, "byte_fallback")) model_flags |= kByteFallback;
@@ -148,28 +145,27 @@ void Compiler::read_model(const json& model) {
     const std::string name = unknown;
     unknown_id = find(name);
     if (unknown_id == kNoToken)
-      fail(ErrorCode::kBadData, "tokenizer.json: unk_token '{}' is not in the vocabulary", name);
+      fail(ErrorCode::kBadData, "unk_token '{}' is not in the vocabulary", name);
   }
 }
 
 void Compiler::read_added(const json& added) {
   if (added.is_null()) return;
-  if (!added.is_array()) fail(ErrorCode::kBadData, "tokenizer.json: added_tokens is no array");
+  if (!added.is_array()) fail(ErrorCode::kBadData, "added_tokens is no array");
   for (const json& token : added) {
     if (!token.is_object() || !token.contains("content") || !token["content"].is_string() ||
         !token.contains("id"))
-      fail(ErrorCode::kBadData, "tokenizer.json: an added token lacks its id or content");
+      fail(ErrorCode::kBadData, "an added token lacks its id or content");
     const std::string_view content = token["content"].get_ref<const std::string&>();
     const uint32_t id = check_id(token["id"], content);
     if (content.empty() || content.size() > kMaxAddedTokenBytes)
-      fail(ErrorCode::kBadData, "tokenizer.json: added token {} has {} bytes, expected 1 to {}", id,
-           content.size(), kMaxAddedTokenBytes);
-    if (flags[id] & kAdded)
-      fail(ErrorCode::kBadData, "tokenizer.json: two added tokens have id {}", id);
+      fail(ErrorCode::kBadData, "added token {} has {} bytes, expected 1 to {}", id, content.size(),
+           kMaxAddedTokenBytes);
+    if (flags[id] & kAdded) fail(ErrorCode::kBadData, "two added tokens have id {}", id);
     if (const uint32_t known = find(content); known != id) {
       if (known != kNoToken || flags[id] != 0)
         fail(ErrorCode::kBadData,
-             "tokenizer.json: added token '{}' has id {}, but the vocabulary gives that text or id "
+             "added token '{}' has id {}, but the vocabulary gives that text or id "
              "to another token",
              content, id);
       pieces[id] = content;
@@ -216,8 +212,7 @@ std::vector<uint8_t> lay_out(const Compiler& model, const TokenizerComponents& c
   const auto add_string = [&strings](std::string_view text) {
     const size_t offset = strings.size();
     strings.insert(strings.end(), text.begin(), text.end());
-    if (strings.size() >= kNoToken)
-      fail(ErrorCode::kBadData, "tokenizer.json: more than 4 GB of token text");
+    if (strings.size() >= kNoToken) fail(ErrorCode::kBadData, "more than 4 GB of token text");
     return static_cast<uint32_t>(offset);
   };
   for (const std::string_view piece : model.pieces) piece_offsets.push_back(add_string(piece));
@@ -255,16 +250,16 @@ std::vector<uint8_t> compile_tokenizer(std::string_view tokenizer_json, int64_t 
   if (vocab_size < 1 || vocab_size > kMaxVocabSize)
     fail(ErrorCode::kBadData, "a vocabulary of {} tokens, expected 1 to {}", vocab_size,
          kMaxVocabSize);
-  guard_json(tokenizer_json, "tokenizer.json");
+  guard_json(tokenizer_json, "JSON");
   json root;
   try {
     root = json::parse(tokenizer_json);
   } catch (const json::exception& e) {
-    fail(ErrorCode::kBadData, "tokenizer.json: {}", e.what());
+    fail(ErrorCode::kBadData, "{}", e.what());
   }
   const auto model = root.is_object() ? root.find("model") : root.end();
   if (!root.is_object() || model == root.end() || !model->is_object())
-    fail(ErrorCode::kBadData, "tokenizer.json: no model in it");
+    fail(ErrorCode::kBadData, "no model in it");
 
   Compiler compiler;
   compiler.vocab_size = static_cast<uint32_t>(vocab_size);
@@ -283,8 +278,7 @@ std::vector<uint8_t> compile_tokenizer(std::string_view tokenizer_json, int64_t 
   for (const auto* ids : {&components.before_ids, &components.after_ids})
     for (const uint32_t id : *ids)
       if (id >= compiler.vocab_size || compiler.flags[id] == 0)
-        fail(ErrorCode::kBadData, "tokenizer.json: post_processor adds id {}, which no token has",
-             id);
+        fail(ErrorCode::kBadData, "post_processor adds id {}, which no token has", id);
   return lay_out(compiler, components);
 }
 

@@ -16,7 +16,8 @@
 namespace lapidary {
 
 // Compiles `tokenizer_json`. Throws kBadData (syntax, ids out of range, duplicates, an unsupported
-// component). `vocab_size` is the model's: ids must be below it.
+// component) without saying where the JSON came from. `vocab_size` is the model's: ids must be
+// below it.
 std::vector<uint8_t> compile_tokenizer(std::string_view tokenizer_json, int64_t vocab_size);
 
 }  // namespace lapidary

@@ -69,8 +69,9 @@ MergeReport merge(const std::string& base_path, const std::string& adapter_folde
     report.file_bytes = quantized.file_bytes;
     report.content_hash = quantized.content_hash;
   } else {
-    const LapCopyResult copied = copy_to_lap(merged, output, metadata, base->tokenizer_tables(),
-                                             /*is_source=*/true, events);
+    const LapCopyResult copied =
+        copy_to_lap(merged, output, metadata, {base->tokenizer_json(), base->tokenizer_tables()},
+                    /*is_source=*/true, events);
     report.file_bytes = copied.file_bytes;
     report.content_hash = copied.content_hash;
   }

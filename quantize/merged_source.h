@@ -19,6 +19,7 @@ class MergedSource : public ModelSource {
                bool exact);
 
   const ModelMetadata& metadata() const override { return metadata_; }
+  std::string tokenizer_json() const override { return base_.tokenizer_json(); }
   const std::vector<SourceTensor>& tensors() const override { return tensors_; }
   void read_rows(size_t index, int64_t first, int64_t count, std::span<float> out) const override;
   void read_raw(size_t index, int64_t first, int64_t count, std::span<uint8_t> out) const override;

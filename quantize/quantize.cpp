@@ -193,12 +193,12 @@ QuantizeReport quantize(const ModelSource& source, const std::string& output,
   metadata.provenance = to_json(provenance);
   metadata.recipe = options.recipe;
   std::vector<uint8_t> tables;
-  if (!metadata.tokenizer_json.empty())
-    tables = with_context(source.describe() + ": tokenizer.json", [&] {
-      return compile_tokenizer(metadata.tokenizer_json, metadata.config.vocab_size);
-    });
+  const std::string tokenizer = source.tokenizer_json();
+  if (!tokenizer.empty())
+    tables = with_context(source.describe() + ": tokenizer.json",
+                          [&] { return compile_tokenizer(tokenizer, metadata.config.vocab_size); });
 
-  LapWriter writer(output, metadata, tables, entries);
+  LapWriter writer(output, metadata, {tokenizer, tables}, entries);
   ThreadPool pool(options.n_threads);
   Quantizer quantizer(source, &writer, &pool, events, hash_source);
   for (size_t i = 0; i < entries.size(); ++i) {

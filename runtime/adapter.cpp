@@ -13,8 +13,8 @@ namespace {
 
 // The weights that this model was quantized from: provenance.source.content_hash; empty if unknown.
 std::string source_hash(const Model& model) {
-  const auto json = nlohmann::json::parse(model.file().metadata_without_tokenizer().provenance,
-                                          nullptr, /*exceptions=*/false);
+  const auto json =
+      nlohmann::json::parse(model.file().metadata().provenance, nullptr, /*exceptions=*/false);
   if (!json.is_object() || !json.contains("source") || !json["source"].is_object()) return {};
   const auto& source = json["source"];
   if (!source.contains("content_hash") || !source["content_hash"].is_string()) return {};

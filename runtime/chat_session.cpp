@@ -18,7 +18,7 @@ std::string piece_or_empty(const Tokenizer& tokenizer, int32_t id) {
 }
 
 const std::string& template_of(const Engine& engine) {
-  const std::string& source = engine.model().file().metadata_without_tokenizer().chat_template;
+  const std::string& source = engine.model().file().metadata().chat_template;
   if (source.empty())
     fail(ErrorCode::kUsage, "this model has no chat template; use --raw to give it plain text");
   return source;

@@ -40,7 +40,7 @@ class Model {
   // Throws kNotFound, kIo, or kBadData naming the tensor that is missing, too many, or misshapen.
   static std::shared_ptr<const Model> load(const std::string& path);
 
-  const ModelConfig& config() const { return file_->metadata_without_tokenizer().config; }
+  const ModelConfig& config() const { return file_->metadata().config; }
   const LapReader& file() const { return *file_; }
   bool has_tokenizer() const { return tokenizer_ != nullptr; }
   // REQUIRES: has_tokenizer().

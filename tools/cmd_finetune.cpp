@@ -1,6 +1,7 @@
 // lapidary finetune: LoRA on a float base, QLoRA on a packed one, domain data mixed with general
 // data.
 #include <CLI/CLI.hpp>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -77,7 +78,9 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
   sub.add_option("--checkpoint-steps", o.checkpoint_steps,
                  "Steps between checkpoints to resume from; 0: only when interrupted")
       ->capture_default_str();
-  sub.add_option("--seed", o.seed, "Seed of shuffling and initial adapters")->capture_default_str();
+  sub.add_option("--seed", o.seed, "Seed of shuffling and initial adapters")
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()))
+      ->capture_default_str();
 }
 
 }  // namespace

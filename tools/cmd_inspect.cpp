@@ -19,13 +19,13 @@ using Json = nlohmann::ordered_json;
 
 Json describe_lap(const LapReader& lap) {
   Json json{{"format", "lap"},
-            {"config", Json::parse(to_json(lap.metadata_without_tokenizer().config))},
+            {"config", Json::parse(to_json(lap.metadata().config))},
             {"tensors", Json::array()},
             {"bits_per_weight", lap.bits_per_weight()},
             {"content_hash", lap.content_hash()},
             {"file_bytes", lap.file_bytes()},
-            {"provenance", Json::parse(lap.metadata_without_tokenizer().provenance)},
-            {"recipe", Json::parse(lap.metadata_without_tokenizer().recipe)}};
+            {"provenance", Json::parse(lap.metadata().provenance)},
+            {"recipe", Json::parse(lap.metadata().recipe)}};
   for (const LapTensor& t : lap.index())
     json["tensors"].push_back({{"name", t.name},
                                {"shape", t.shape},
@@ -92,7 +92,7 @@ void print_tensors(const Json& json, bool list_each) {
 }
 
 void print_lap(const LapReader& lap) {
-  const ModelConfig& c = lap.metadata_without_tokenizer().config;
+  const ModelConfig& c = lap.metadata().config;
   int n_global = 0, n_shared = 0;
   for (int i = 0; i < c.n_layers(); ++i) {
     n_global += c.layers[i].attention == AttentionKind::kGlobal;
@@ -101,7 +101,7 @@ void print_lap(const LapReader& lap) {
   fmt::print("family {}: {} layers ({} global, {} sharing K/V), d_model {}, vocabulary {}\n",
              c.family, c.n_layers(), n_global, n_shared, c.d_model, c.vocab_size);
   fmt::print("{:.3f} bits per weight, content {}\n", lap.bits_per_weight(), lap.content_hash());
-  fmt::print("provenance {}\n", lap.metadata_without_tokenizer().provenance);
+  fmt::print("provenance {}\n", lap.metadata().provenance);
 }
 
 struct InspectCommand {
@@ -110,7 +110,7 @@ struct InspectCommand {
   OutputOptions out;
 
   int run() const {
-    if (!path_exists(path)) fail(ErrorCode::kNotFound, "{}: no such file or folder", path);
+    if (!path_exists(path)) fail(ErrorCode::kNotFound, "'{}': no such file or folder", path);
     if (is_folder(path)) {
       if (verify) fail(ErrorCode::kUsage, "--verify needs a .lap file; a folder holds no hashes");
       print(path_exists(path + "/adapter_config.json")

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -26,8 +27,7 @@ struct RunCommand {
   OutputOptions out;
 
   SamplingOptions resolved_sampling(const CLI::App& sub, const Model& m) const {
-    SamplingOptions s =
-        sampling_from_generation_config(m.file().metadata_without_tokenizer().generation_config);
+    SamplingOptions s = sampling_from_generation_config(m.file().metadata().generation_config);
     const auto given = [&](const char* name) { return sub.get_option(name)->count() > 0; };
     if (given("--temperature")) s.temperature = sampling.temperature;
     if (given("--top-k")) s.top_k = sampling.top_k;
@@ -183,7 +183,9 @@ void add_run(CLI::App& app, Action& action) {
   sub->add_option("--presence-penalty", s.presence_penalty,
                   "Subtracted from logits of seen tokens");
   sub->add_option("--frequency-penalty", s.frequency_penalty, "Subtracted per occurrence");
-  sub->add_option("--seed", s.seed, "Same seed, same text")->capture_default_str();
+  sub->add_option("--seed", s.seed, "Same seed, same text")
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()))
+      ->capture_default_str();
   add_model_options(*sub, command->model_options);
   add_output_options(*sub, command->out);
   sub->footer(

@@ -31,7 +31,8 @@ struct TokenizeCommand {
   void open() {
     const bool is_json = source.size() > 5 && source.ends_with(".json");
     if (is_json) {
-      tokenizer = Tokenizer::from_json(read_text(source), kAnyVocabulary);
+      const std::string json = read_text(source);
+      tokenizer = with_context(source, [&] { return Tokenizer::from_json(json, kAnyVocabulary); });
       return;
     }
     lap = LapReader::open(source);
@@ -44,17 +45,17 @@ struct TokenizeCommand {
     if (!tools_file.empty() && chat_file.empty())
       fail(ErrorCode::kUsage, "tokenize: --tools needs --chat; they are rendered together");
     if (!chat_file.empty()) {
-      if (!lap || lap->metadata_without_tokenizer().chat_template.empty())
+      if (!lap || lap->metadata().chat_template.empty())
         fail(ErrorCode::kUsage, "--chat needs a .lap file with a chat template");
       const auto text_of = [&](int32_t id) {
         return std::string(id < 0 ? "" : tokenizer->piece(id));
       };
-      const ModelConfig& config = lap->metadata_without_tokenizer().config;
+      const ModelConfig& config = lap->metadata().config;
       ChatRequest request;
       request.messages_json = read_json(chat_file);
       if (!tools_file.empty()) request.tools_json = read_json(tools_file);
       request.add_generation_prompt = !no_generation_prompt;
-      return ChatTemplate(lap->metadata_without_tokenizer().chat_template)
+      return ChatTemplate(lap->metadata().chat_template)
           .render(request, text_of(config.bos_id),
                   text_of(config.eos_ids.empty() ? -1 : config.eos_ids.front()));
     }
@@ -69,7 +70,7 @@ struct TokenizeCommand {
     std::vector<int32_t> ids = tokenizer->encode(text);
     if (bos) {
       const std::optional<int32_t> id = tokenizer->bos_id();
-      const int32_t first = id ? *id : lap ? lap->metadata_without_tokenizer().config.bos_id : -1;
+      const int32_t first = id ? *id : lap ? lap->metadata().config.bos_id : -1;
       if (first < 0) fail(ErrorCode::kUsage, "--bos: this tokenizer has no BOS token");
       ids.insert(ids.begin(), first);
     }

@@ -35,9 +35,7 @@ class EngineScorer final : public Scorer {
 
   const Tokenizer& tokenizer() const override { return model_->tokenizer(); }
   int64_t vocab_size() const override { return model_->config().vocab_size; }
-  const ModelMetadata& metadata() const override {
-    return model_->file().metadata_without_tokenizer();
-  }
+  const ModelMetadata& metadata() const override { return model_->file().metadata(); }
   std::string identity() const override { return identity_; }
   int64_t max_chunk() const override {
     return std::min(engine_.options().max_batch_tokens, engine_.options().max_logits);

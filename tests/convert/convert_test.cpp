@@ -258,7 +258,7 @@ TEST(Convert, AddBosTokenIsWrittenIntoATokenizerWithoutIt) {
     j["bos_token"] = {{"content", "<bos>"}};
     j["add_bos_token"] = true;
   });
-  const Json tokenizer = Json::parse(HfSource::open(copy.path())->metadata().tokenizer_json);
+  const Json tokenizer = Json::parse(HfSource::open(copy.path())->tokenizer_json());
   EXPECT_EQ(tokenizer["post_processor"]["single"][0]["SpecialToken"]["id"], "<bos>");
 }
 

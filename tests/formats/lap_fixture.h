@@ -29,6 +29,8 @@ inline ModelMetadata small_metadata() {
   return m;
 }
 
+inline constexpr std::string_view kTokenizerText = "{\"model\": {\"type\": \"BPE\"}}";
+
 inline LapTensor plain_tensor(std::string name, std::vector<int64_t> shape, Code code) {
   LapTensor t;
   t.name = std::move(name);
@@ -122,8 +124,8 @@ inline std::vector<LapTensor> small_tensors() {
 
 inline std::string write_small_lap(const std::string& path, const std::vector<LapTensor>& tensors,
                                    const ModelMetadata& metadata = small_metadata(),
-                                   std::span<const uint8_t> tables = {}) {
-  LapWriter writer(path, metadata, tables, tensors);
+                                   const LapTokenizer& tokenizer = {}) {
+  LapWriter writer(path, metadata, tokenizer, tensors);
   for (size_t i = 0; i < tensors.size(); ++i)
     writer.append(i, random_content(tensors[i], static_cast<uint32_t>(i)));
   return writer.commit();

@@ -17,20 +17,18 @@ std::vector<uint8_t> bytes_of(std::span<const uint8_t> span) { return {span.begi
 TEST(Lap, ReturnsMetadataTokenizerAndTensorsAsWritten) {
   const TemporaryFolder folder;
   const std::string path = folder.file("m.lap");
-  ModelMetadata metadata = small_metadata();
-  metadata.tokenizer_json = "{\"model\": {\"type\": \"BPE\"}}";
+  const ModelMetadata metadata = small_metadata();
   const std::vector<uint8_t> tables(5000, 7);
   const std::vector<LapTensor> tensors = small_tensors();
-  const std::string hash = write_small_lap(path, tensors, metadata, tables);
+  const std::string hash = write_small_lap(path, tensors, metadata, {kTokenizerText, tables});
 
   const auto reader = LapReader::open(path);
-  EXPECT_TRUE(reader->metadata_without_tokenizer().tokenizer_json.empty());
   EXPECT_EQ(reader->metadata().config, metadata.config);
   EXPECT_EQ(reader->metadata().chat_template, metadata.chat_template);
   EXPECT_EQ(reader->metadata().generation_config, metadata.generation_config);
   EXPECT_EQ(reader->metadata().recipe, metadata.recipe);
   EXPECT_EQ(reader->metadata().provenance, metadata.provenance);
-  EXPECT_EQ(reader->metadata().tokenizer_json, metadata.tokenizer_json);
+  EXPECT_EQ(reader->tokenizer_json(), kTokenizerText);
   EXPECT_EQ(bytes_of(reader->tokenizer_tables()), tables);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(reader->tokenizer_tables().data()) % 4096, 0u);
   EXPECT_EQ(reader->content_hash(), hash);

@@ -14,11 +14,7 @@ namespace {
 
 constexpr const char* kVersion1 = "format/v1.lap";
 
-ModelMetadata version1_metadata() {
-  ModelMetadata metadata = small_metadata();
-  metadata.tokenizer_json = "{\"model\":{\"type\":\"BPE\"}}";
-  return metadata;
-}
+constexpr std::string_view kVersion1Tokenizer = "{\"model\":{\"type\":\"BPE\"}}";
 
 TEST(LapVersion, DISABLED_WriteVersion1) {
   std::vector<LapTensor> tensors = small_tensors();
@@ -27,8 +23,8 @@ TEST(LapVersion, DISABLED_WriteVersion1) {
   tensors.back().scale_type = ScaleType::kBF16;
   tensors.push_back(plain_tensor("plain.f16", {5}, Code::kF16));
   std::filesystem::create_directories(data_path("format"));
-  write_small_lap(data_path(kVersion1), tensors, version1_metadata(),
-                  std::vector<uint8_t>(100, 42));
+  const std::vector<uint8_t> tables(100, 42);
+  write_small_lap(data_path(kVersion1), tensors, small_metadata(), {kVersion1Tokenizer, tables});
 }
 
 TEST(LapVersion, Version1StillOpensAndMeansTheSame) {
@@ -37,7 +33,7 @@ TEST(LapVersion, Version1StillOpensAndMeansTheSame) {
   EXPECT_EQ(reader->content_hash(), "98e8a8dec582f7f36fc591579e5fe192");
   EXPECT_EQ(reader->metadata().config, small_metadata().config);
   EXPECT_EQ(reader->metadata().chat_template, "{{ messages }}");
-  EXPECT_EQ(reader->metadata().tokenizer_json, version1_metadata().tokenizer_json);
+  EXPECT_EQ(reader->tokenizer_json(), kVersion1Tokenizer);
   EXPECT_EQ(reader->tokenizer_tables().size(), 100u);
   ASSERT_EQ(reader->tensors().size(), 11u);
   StreamingHash values;

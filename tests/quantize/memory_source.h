@@ -46,6 +46,7 @@ class MemorySource : public ModelSource {
 
   ModelConfig& config() { return metadata_.config; }
   const ModelMetadata& metadata() const override { return metadata_; }
+  std::string tokenizer_json() const override { return {}; }
   const std::vector<SourceTensor>& tensors() const override { return tensors_; }
   void read_rows(size_t index, int64_t first, int64_t, std::span<float> out) const override {
     std::copy_n(values_[index].begin() + first * tensors_[index].k(), out.size(), out.begin());

@@ -19,7 +19,7 @@ std::string load_changed(Change&& change) {
   std::vector<LapTensor> tensors = source->index();
   change(tensors);
   const std::string path = folder.file("changed.lap");
-  LapWriter writer(path, source->metadata(), source->tokenizer_tables(), tensors);
+  LapWriter writer(path, source->metadata(), {{}, source->tokenizer_tables()}, tensors);
   for (size_t i = 0; i < tensors.size(); ++i) {
     const LapTensor* original = source->find(tensors[i].name);
     std::vector<uint8_t> bytes(stored_bytes(tensors[i]), 0);

@@ -68,6 +68,10 @@ TEST_F(BadInput, NumbersOutsideReasonAreWrongUsage) {
                "--context");
   expect_error(lapidary_command({"run", model_, "-p", "x", "--threads", "100000"}), 64,
                "--threads");
+  for (const char* seed : {"-1", "18446744073709551616"}) {
+    expect_error(lapidary_command({"run", model_, "-p", "x", "--seed", seed}), 64, "--seed");
+    expect_error(lapidary_command({"finetune", model_, "--seed", seed}), 64, "--seed");
+  }
 }
 
 TEST_F(BadInput, OptionsThatExcludeEachOtherAreWrongUsage) {
@@ -88,6 +92,14 @@ TEST_F(BadInput, BrokenMessagesAndToolsAre65) {
     expect_error(lapidary_command({"tokenize", model_, "--chat", file}), 65, "lapidary: ");
     expect_error(lapidary_command({"run", model_, "-p", "x", "--tools", file}), 65, "lapidary: ");
   }
+}
+
+TEST_F(BadInput, TheMessageNamesTheFileThatWasGiven) {
+  const std::string file = with_text("words.json", "{");
+  expect_error(lapidary_command({"tokenize", file, "-p", "x"}), 65, "words.json: ");
+  for (const char* command : {"convert", "quantize"})
+    expect_error(lapidary_command({command, "", "-o", "x.lap"}), 66, "'': no such ");
+  expect_error(lapidary_command({"run", "", "-p", "x"}), 66, "'': no such file");
 }
 
 TEST_F(BadInput, AFolderOrDeviceIsNoModelAndNoText) {

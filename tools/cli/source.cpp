@@ -14,7 +14,7 @@ namespace lapidary {
 std::unique_ptr<ModelSource> open_source(const std::string& path) {
   if (!path_exists(path))
     fail(ErrorCode::kNotFound,
-         "{}: no such file or folder; give a Hugging Face folder or a .lap file", path);
+         "'{}': no such file or folder; give a Hugging Face folder or a .lap file", path);
   if (is_folder(path)) return HfSource::open(path);
   return LapReader::open(path);
 }
