@@ -23,7 +23,7 @@ class SyntheticSource final : public ModelSource {
       tensors_.push_back({name, shape, Code::kBF16});
     metadata_.config = std::move(read.config);
     metadata_.generation_config = metadata_.recipe = "{}";
-    metadata_.tokenizer_json = synthetic_tokenizer(model.vocab_size);
+    tokenizer_json_ = synthetic_tokenizer(model.vocab_size);
     Provenance provenance;
     provenance.source_kind = "synthetic";
     provenance.source_name = model.shape;
@@ -31,6 +31,7 @@ class SyntheticSource final : public ModelSource {
   }
 
   const ModelMetadata& metadata() const override { return metadata_; }
+  std::string tokenizer_json() const override { return tokenizer_json_; }
   const std::vector<SourceTensor>& tensors() const override { return tensors_; }
   std::string content_hash() const override { return {}; }
   std::string describe() const override { return name_; }
@@ -61,7 +62,7 @@ class SyntheticSource final : public ModelSource {
     return (static_cast<uint64_t>(index) << 40 | static_cast<uint64_t>(row)) * 0x9E3779B97F4A7C15u;
   }
 
-  std::string name_;
+  std::string name_, tokenizer_json_;
   ModelMetadata metadata_;
   std::vector<SourceTensor> tensors_;
 };

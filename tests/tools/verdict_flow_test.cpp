@@ -22,6 +22,7 @@ class NoisySource : public ModelSource {
       : clean_(std::move(clean)), share_(share) {}
 
   const ModelMetadata& metadata() const override { return clean_->metadata(); }
+  std::string tokenizer_json() const override { return clean_->tokenizer_json(); }
   const std::vector<SourceTensor>& tensors() const override { return clean_->tensors(); }
   std::string content_hash() const override { return {}; }
   std::string describe() const override { return "noisy " + clean_->describe(); }
