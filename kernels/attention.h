@@ -15,8 +15,8 @@ namespace lapidary {
 
 inline constexpr int kSpanPages = 16;  // pages of one span: 1024 tokens
 
-// One side of a page of one K/V head. Float codes: token i lies at data + i * stride elements.
-// Packed codes: 64 tokens in the layout of formats/kv_page.h, stride unused.
+// One side of a page of one K/V head. Float codes: token i lies at data + i * stride elements, and
+// all 64 may be read. Packed codes: 64 tokens in the layout of formats/kv_page.h, stride unused.
 struct KvSide {
   KvCode code;
   const void* data;
@@ -29,7 +29,7 @@ struct KvPage {
 
 // Query rows that read the same K/V head: `group` query heads of each of n_tokens tokens. Row
 // r = token * group + head. Every token sees [begin[token], end[token]) of the page at hand, within
-// 0..64; an empty range leaves its rows as they are.
+// 0..64; an empty range leaves its rows as they are, and what a row does not see cannot change it.
 struct AttentionTile {
   const float* q;  // row r at q + token * q_stride + head * head_dim: normed, RoPE applied, scaled
   int64_t q_stride;  // elements from token to token

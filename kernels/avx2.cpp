@@ -17,7 +17,9 @@ const KernelTable kAvx2Kernels{
     .rope = avx2::rope,
     .gelu_mul = avx2::gelu_mul,
     .silu_mul = avx2::silu_mul,
-    .attention = avx2::attention,
+    .attend_page = avx2::attend_page,
+    .merge_attention = avx2::merge_attention,
+    .finish_attention = avx2::finish_attention,
     .softcap = avx2::softcap,
     .float_to_bf16 = avx2::float_to_bf16,
 };

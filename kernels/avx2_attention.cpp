@@ -4,8 +4,18 @@
 
 namespace lapidary::avx2 {
 
-void attention(const AttentionQuery& a, int first_head, int n_heads_here) noexcept {
-  lanes::attention<Lanes>(a, first_head, n_heads_here);
+void attend_page(const KvPage& page, const AttentionTile& tile,
+                 const AttentionState& state) noexcept {
+  lanes::attend_page<Lanes>(page, tile, state);
+}
+
+void merge_attention(const AttentionState& part, int64_t n_rows, int head_dim,
+                     const AttentionState& total) noexcept {
+  lanes::merge_attention<Lanes>(part, n_rows, head_dim, total);
+}
+
+void finish_attention(const AttentionState& state, const AttentionTile& tile, float* out) noexcept {
+  lanes::finish_attention<Lanes>(state, tile, out);
 }
 
 }  // namespace lapidary::avx2

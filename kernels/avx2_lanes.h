@@ -17,6 +17,8 @@ struct Lanes {
   static constexpr int kLanes = avx2::kLanes;
   static constexpr int64_t kBlockK = 256;  // 16 rows as float32 are half of a 32 KiB L1
   static constexpr int kTokensAtOnce = 3;  // times 4 rows: 12 of the 16 registers are sums
+  static constexpr int kRowsAtOnce =
+      4;  // query rows of attention: times 2 keys, 8 of the 16 registers are sums
 
   template <class T>
   static Floats load(const T* p) {
@@ -38,6 +40,7 @@ struct Lanes {
   static Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
   static Floats exp(Floats v) { return exp8(v); }
   static Floats tanh(Floats v) { return tanh8(v); }
+  static float first(Floats v) { return _mm256_cvtss_f32(v); }
   static float fold(Floats v) { return avx2::fold(v); }
   static float fold_max(Floats v) { return avx2::fold_max(v); }
   static __m128 fold4(Floats a, Floats b, Floats c, Floats d) { return avx2::fold4(a, b, c, d); }

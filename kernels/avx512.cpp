@@ -20,7 +20,9 @@ const KernelTable kAvx512Kernels{
     .rope = avx2::rope,
     .gelu_mul = avx512::gelu_mul,
     .silu_mul = avx512::silu_mul,
-    .attention = avx512::attention,
+    .attend_page = avx512::attend_page,
+    .merge_attention = avx512::merge_attention,
+    .finish_attention = avx512::finish_attention,
     .softcap = avx512::softcap,
     .float_to_bf16 = avx2::float_to_bf16,
 };

@@ -27,6 +27,10 @@ void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcep
 void softcap(float* x, int64_t n, float cap) noexcept;
 
 // avx512_attention.cpp
-void attention(const AttentionQuery& a, int first_head, int n_heads_here) noexcept;
+void attend_page(const KvPage& page, const AttentionTile& tile,
+                 const AttentionState& state) noexcept;
+void merge_attention(const AttentionState& part, int64_t n_rows, int head_dim,
+                     const AttentionState& total) noexcept;
+void finish_attention(const AttentionState& state, const AttentionTile& tile, float* out) noexcept;
 
 }  // namespace lapidary::avx512

@@ -20,6 +20,8 @@ struct Lanes {
   // 32, L2 feeds the rest at the pace of 4 rows x 6 tokens.
   static constexpr int64_t kBlockK = 512;
   static constexpr int kTokensAtOnce = 6;  // times 4 rows: 24 of the 32 registers are sums
+  static constexpr int kRowsAtOnce =
+      8;  // query rows of attention: times 2 keys, 16 of 32 registers are sums
 
   template <class T>
   static Floats load(const T* p) {
@@ -43,6 +45,7 @@ struct Lanes {
   static Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
   static Floats exp(Floats v) { return exp16(v); }
   static Floats tanh(Floats v) { return tanh16(v); }
+  static float first(Floats v) { return _mm512_cvtss_f32(v); }
   static float fold(Floats v) { return _mm_cvtss_f32(avx512::fold4(v, v, v, v)); }
   static float fold_max(Floats v) { return _mm512_reduce_max_ps(v); }
   static __m128 fold4(Floats a, Floats b, Floats c, Floats d) { return avx512::fold4(a, b, c, d); }

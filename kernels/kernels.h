@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "formats/packed_matrix.h"
+#include "kernels/attention.h"
 
 namespace lapidary {
 
@@ -30,20 +31,6 @@ struct Int8Activations {
   const int8_t* q;
   const float* scales;
   int64_t padded_k;
-};
-
-// One attention problem: all heads of one query token of one layer.
-struct AttentionQuery {
-  const float* q;      // [n_heads, head_dim], already normed, rotated (RoPE) and scaled
-  float* out;          // [n_heads, head_dim]
-  const void* keys;    // slot 0 of the layer's cache: [capacity, n_kv_heads, head_dim]
-  const void* values;  // same shape; float32 or bf16 by `cache_is_bf16`
-  float* scores;       // scratch, at least n_keys floats per head in work: [n_keys]
-  int64_t first_key;   // absolute position of the oldest visible key
-  int64_t n_keys;      // visible keys: positions first_key .. first_key + n_keys - 1
-  int64_t capacity;    // slots in the ring; position p lies in slot p % capacity
-  int n_heads, n_kv_heads, head_dim;
-  bool cache_is_bf16;
 };
 
 struct KernelTable {
@@ -82,9 +69,18 @@ struct KernelTable {
   // out = activation(gate) * up.
   void (*gelu_mul)(const float* gate, const float* up, int64_t n, float* out) noexcept;
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out) noexcept;
-  // Softmax attention of query heads [first_head, first_head + n_heads_here); keys in ascending
-  // position, score = q.k, softmax in float32.
-  void (*attention)(const AttentionQuery& a, int first_head, int n_heads_here) noexcept;
+  // Takes one page into the running softmax of the tile's rows: score = q.k over the keys a row
+  // sees, out = out * exp(old max - new max) + sum of exp(score - new max) * value, keys ascending.
+  // K and V may differ in code. A row's result does not depend on the other rows of the tile.
+  void (*attend_page)(const KvPage& page, const AttentionTile& tile,
+                      const AttentionState& state) noexcept;
+  // Adds the sums of later pages to those of earlier ones, row by row. A row that has seen nothing
+  // yet becomes the part; a part that has seen nothing changes nothing.
+  void (*merge_attention)(const AttentionState& part, int64_t n_rows, int head_dim,
+                          const AttentionState& total) noexcept;
+  // out = state.out / state.sum, laid out as tile.q.
+  void (*finish_attention)(const AttentionState& state, const AttentionTile& tile,
+                           float* out) noexcept;
   // x = cap * tanh(x / cap).
   void (*softcap)(float* x, int64_t n, float cap) noexcept;
   void (*float_to_bf16)(const float* x, int64_t n, uint16_t* out) noexcept;

@@ -1,138 +1,285 @@
-// Softmax attention of one query token: three passes over the visible keys of each head, for
-// vectors of 8 and 16 lanes (V as in lanes_matmul_float.h).
+// Attention by pages for vectors of 8 and 16 lanes (V as in lanes_matmul_float.h).
 //
-// A score is one dot product in V::kLanes lanes; the softmax runs over the scores in order of
-// position; an output element is one chain over ascending keys. None of it sees the ring's capacity
-// or wrap.
+// Blocks of up to V::kRowsAtOnce query rows meet one page: their scores, as dot products in
+// V::kLanes lanes folded by one tree; the running maximum and sum; then the values, each output
+// element one chain over ascending keys. The blocks are there so that a key or value read (and
+// converted from 16 bits) once serves several rows; a row's own sums have the same shape in a block
+// of any size. Keys that a row does not see are not added to it with weight zero but left out.
 #pragma once
 
 #include "kernels/kernels.h"
 
 namespace lapidary::lanes {
 
-// The vectors of one kv head in the ring, visited in ascending position.
-template <class T>
-struct RingWalk {
-  int64_t stride;
-  const T* start;
-  int64_t capacity, slot;
+namespace {  // each file its own: nothing may be shared between instruction sets
+
+struct QueryRow {
+  const float* q;
+  float *max, *sum, *out;
+  int begin, end;  // keys it sees
 };
 
-template <class T>
-static inline RingWalk<T> walk_ring(const AttentionQuery& a, const void* cache, int kv_head) {
-  return {int64_t{a.n_kv_heads} * a.head_dim,
-          static_cast<const T*>(cache) + int64_t{kv_head} * a.head_dim, a.capacity,
-          a.first_key % a.capacity};
-}
-template <class T>
-static inline const T* next(RingWalk<T>& walk) {
-  const T* here = walk.start + walk.slot * walk.stride;
-  if (++walk.slot == walk.capacity) walk.slot = 0;
-  return here;
+// One per row of a block; scores become weights.
+struct alignas(64) RowScores {
+  float key[kPageTokens];
+};
+
+}  // namespace
+
+// As many sums at once as hide a multiplication's latency.
+template <class V>
+static constexpr int chains_per_row(int n_rows) {
+  const int chains = 2 * V::kRowsAtOnce / n_rows;
+  return chains < 8 ? chains : 8;
 }
 
-// Four keys at a time to hide the latency of the sums; each score is the same as alone.
-template <class V, class T>
-static void compute_scores(const AttentionQuery& a, const float* q, int kv_head) {
-  RingWalk<T> keys = walk_ring<T>(a, a.keys, kv_head);
-  const int whole = a.head_dim / V::kLanes * V::kLanes, rest = a.head_dim - whole;
-  for (int64_t first = 0; first < a.n_keys; first += 4) {
-    const int64_t n_here = a.n_keys - first < 4 ? a.n_keys - first : 4;
-    const T* key[4];
-    for (int j = 0; j < 4; ++j) key[j] = j < n_here ? next(keys) : key[0];
-    typename V::Floats sum[4] = {};
+// scores[r].key[j] = q_r . k_j for at least the keys [first, last).
+template <class V, int Rows, class T>
+static void compute_scores(const QueryRow* rows, const KvSide& keys, int head_dim, int first,
+                           int last, RowScores* scores) {
+  constexpr int kKeys = chains_per_row<V>(Rows);
+  const int whole = head_dim / V::kLanes * V::kLanes, rest = head_dim - whole;
+  for (int j = first / kKeys * kKeys; j < last; j += kKeys) {
+    const T* key = static_cast<const T*>(keys.data) + j * keys.stride;
+    typename V::Floats sum[Rows][kKeys] = {};
     for (int i = 0; i < whole; i += V::kLanes) {
-      const auto query = V::load(q + i);
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) sum[j] = V::multiply_add(query, V::load(key[j] + i), sum[j]);
+      typename V::Floats k[kKeys];
+#pragma GCC unroll 8
+      for (int c = 0; c < kKeys; ++c) k[c] = V::load(key + c * keys.stride + i);
+#pragma GCC unroll 8
+      for (int r = 0; r < Rows; ++r) {
+        const auto q = V::load(rows[r].q + i);
+#pragma GCC unroll 8
+        for (int c = 0; c < kKeys; ++c) sum[r][c] = V::multiply_add(q, k[c], sum[r][c]);
+      }
     }
     if (rest > 0)
-      for (int j = 0; j < 4; ++j)
-        sum[j] = V::multiply_add(V::load_partial(q + whole, rest),
-                                 V::load_partial(key[j] + whole, rest), sum[j]);
-    const __m128 scores = V::fold4(sum[0], sum[1], sum[2], sum[3]);
-    if (n_here == 4)
-      _mm_storeu_ps(a.scores + first, scores);
-    else
-      std::memcpy(a.scores + first, &scores, static_cast<size_t>(n_here) * sizeof(float));
+      for (int r = 0; r < Rows; ++r) {
+        const auto q = V::load_partial(rows[r].q + whole, rest);
+        for (int c = 0; c < kKeys; ++c)
+          sum[r][c] =
+              V::multiply_add(q, V::load_partial(key + c * keys.stride + whole, rest), sum[r][c]);
+      }
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; r += kKeys == 2 ? 2 : 1)
+      if constexpr (kKeys == 2) {
+        const __m128 folded = V::fold4(sum[r][0], sum[r][1], sum[r + 1][0], sum[r + 1][1]);
+        _mm_storel_pi(reinterpret_cast<__m64*>(scores[r].key + j), folded);
+        _mm_storeh_pi(reinterpret_cast<__m64*>(scores[r + 1].key + j), folded);
+      } else {
+#pragma GCC unroll 2
+        for (int c = 0; c < kKeys; c += 4)
+          _mm_storeu_ps(scores[r].key + j + c,
+                        V::fold4(sum[r][c], sum[r][c + 1], sum[r][c + 2], sum[r][c + 3]));
+      }
   }
 }
 
-// Replaces scores by exp(score - largest); returns their sum.
 template <class V>
-static float exponentiate(float* scores, int64_t n) {
-  auto largest = V::set(-__builtin_inff());
-  const int64_t whole = n / V::kLanes * V::kLanes;
-  for (int64_t i = 0; i < whole; i += V::kLanes) largest = V::max(largest, V::load(scores + i));
-  float shift = V::fold_max(largest);
-  for (int64_t i = whole; i < n; ++i) shift = scores[i] > shift ? scores[i] : shift;
-  const auto shifts = V::set(shift);
-  auto sum = V::set(0.0f);
-  for (int64_t i = 0; i < whole; i += V::kLanes) {
-    const auto e = V::exp(V::subtract(V::load(scores + i), shifts));
-    V::store(scores + i, e);
-    sum = V::add(sum, e);
-  }
-  if (whole < n) {
-    const int64_t rest = n - whole;
-    V::store_partial(scores + whole, rest,
-                     V::exp(V::subtract(V::load_partial(scores + whole, rest), shifts)));
-    sum = V::add(sum, V::load_partial(scores + whole, rest));
-  }
-  return V::fold(sum);
+static float exp_of(float x) {
+  return V::first(V::exp(V::set(x)));
 }
 
-// out[0 .. Vectors * V::kLanes) = inverse * sum of weight * value over all keys.
-template <class V, int Vectors, class T>
-static void weighted_sum(const AttentionQuery& a, int kv_head, int offset, float inverse,
-                         float* out) {
-  RingWalk<T> values = walk_ring<T>(a, a.values, kv_head);
-  typename V::Floats sum[Vectors] = {};
-  for (int64_t key = 0; key < a.n_keys; ++key) {
-    const T* value = next(values) + offset;
-    const auto weight = V::set(a.scores[key]);
-#pragma GCC unroll 16
-    for (int i = 0; i < Vectors; ++i)
-      sum[i] = V::multiply_add(weight, V::load(value + V::kLanes * i), sum[i]);
-  }
-  for (int i = 0; i < Vectors; ++i)
-    V::store(out + V::kLanes * i, V::multiply(sum[i], V::set(inverse)));
-}
-
-template <class V, class T>
-static void weighted_tail(const AttentionQuery& a, int kv_head, int offset, float inverse,
-                          float* out) {
-  RingWalk<T> values = walk_ring<T>(a, a.values, kv_head);
-  const int rest = a.head_dim - offset;
-  auto sum = V::set(0.0f);
-  for (int64_t key = 0; key < a.n_keys; ++key)
-    sum = V::multiply_add(V::set(a.scores[key]), V::load_partial(next(values) + offset, rest), sum);
-  V::store_partial(out, rest, V::multiply(sum, V::set(inverse)));
-}
-
-template <class V, class T>
-static void attend(const AttentionQuery& a, int head) {
-  constexpr int kWide = 8;  // vectors at once: enough chains to hide an addition's latency
-  const int kv_head = head / (a.n_heads / a.n_kv_heads);
-  float* out = a.out + int64_t{head} * a.head_dim;
-  compute_scores<V, T>(a, a.q + int64_t{head} * a.head_dim, kv_head);
-  const float inverse = 1.0f / exponentiate<V>(a.scores, a.n_keys);
+template <class V>
+static void scale(float* x, int n, float factor) {
   int i = 0;
-  for (; i + kWide * V::kLanes <= a.head_dim; i += kWide * V::kLanes)
-    weighted_sum<V, kWide, T>(a, kv_head, i, inverse, out + i);
-  for (; i + V::kLanes <= a.head_dim; i += V::kLanes)
-    weighted_sum<V, 1, T>(a, kv_head, i, inverse, out + i);
-  if (i < a.head_dim) weighted_tail<V, T>(a, kv_head, i, inverse, out + i);
+  for (; i + V::kLanes <= n; i += V::kLanes)
+    V::store(x + i, V::multiply(V::load(x + i), V::set(factor)));
+  if (i < n)
+    V::store_partial(x + i, n - i, V::multiply(V::load_partial(x + i, n - i), V::set(factor)));
 }
 
-// kernels.h, attention.
+// Takes the page's scores into the row's maximum and sum, and turns them into weights.
 template <class V>
-static void attention(const AttentionQuery& a, int first_head, int n_heads_here) {
-  for (int head = first_head; head < first_head + n_heads_here; ++head)
-    if (a.cache_is_bf16)
-      attend<V, typename V::Brain>(a, head);
-    else
-      attend<V, float>(a, head);
+static void take_scores(const QueryRow& row, int head_dim, RowScores& scores) {
+  for (int j = 0; j < row.begin; ++j) scores.key[j] = -__builtin_inff();
+  for (int j = row.end; j < kPageTokens; ++j) scores.key[j] = -__builtin_inff();
+  auto largest = V::set(*row.max);
+  for (int j = 0; j < kPageTokens; j += V::kLanes)
+    largest = V::max(largest, V::load(scores.key + j));
+  const float max = V::fold_max(largest);
+  const auto shift = V::set(max);
+  for (int j = 0; j < kPageTokens; j += V::kLanes)
+    V::store(scores.key + j, V::exp(V::subtract(V::load(scores.key + j), shift)));
+  for (int j = 0; j < row.begin; ++j) scores.key[j] = 0;
+  for (int j = row.end; j < kPageTokens; ++j) scores.key[j] = 0;
+  auto sum = V::set(0.0f);
+  for (int j = 0; j < kPageTokens; j += V::kLanes) sum = V::add(sum, V::load(scores.key + j));
+  if (max == *row.max) {
+    *row.sum += V::fold(sum);
+    return;
+  }
+  const float kept = exp_of<V>(*row.max - max);
+  *row.sum = *row.sum * kept + V::fold(sum);
+  *row.max = max;
+  scale<V>(row.out, head_dim, kept);
+}
+
+// out[0 .. Vectors * V::kLanes) += weights of keys [first, last) times their values.
+template <class V, int Rows, int Vectors, class T>
+static void add_values(const QueryRow* rows, const T* values, int64_t stride, int offset, int first,
+                       int last, const RowScores* weights) {
+  typename V::Floats sum[Rows][Vectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int i = 0; i < Vectors; ++i) sum[r][i] = V::load(rows[r].out + offset + V::kLanes * i);
+  for (int j = first; j < last; ++j) {
+    typename V::Floats v[Vectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < Vectors; ++i) v[i] = V::load(values + j * stride + offset + V::kLanes * i);
+#pragma GCC unroll 8
+    for (int r = 0; r < Rows; ++r) {
+      const auto weight = V::set(weights[r].key[j]);
+#pragma GCC unroll 8
+      for (int i = 0; i < Vectors; ++i) sum[r][i] = V::multiply_add(weight, v[i], sum[r][i]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 8
+    for (int i = 0; i < Vectors; ++i) V::store(rows[r].out + offset + V::kLanes * i, sum[r][i]);
+}
+
+template <class V, int Rows, class T>
+static void add_values_tail(const QueryRow* rows, const T* values, int64_t stride, int offset,
+                            int n, int first, int last, const RowScores* weights) {
+  for (int r = 0; r < Rows; ++r) {
+    auto sum = V::load_partial(rows[r].out + offset, n);
+    for (int j = first; j < last; ++j)
+      sum = V::multiply_add(V::set(weights[r].key[j]),
+                            V::load_partial(values + j * stride + offset, n), sum);
+    V::store_partial(rows[r].out + offset, n, sum);
+  }
+}
+
+template <class V, int Rows, class T>
+static void add_all_values(const QueryRow* rows, const KvSide& side, int head_dim, int first,
+                           int last, const RowScores* weights) {
+  constexpr int kVectors = chains_per_row<V>(Rows);
+  if (first >= last) return;
+  const T* values = static_cast<const T*>(side.data);
+  int i = 0;
+  for (; i + kVectors * V::kLanes <= head_dim; i += kVectors * V::kLanes)
+    add_values<V, Rows, kVectors>(rows, values, side.stride, i, first, last, weights);
+  for (; i + V::kLanes <= head_dim; i += V::kLanes)
+    add_values<V, Rows, 1>(rows, values, side.stride, i, first, last, weights);
+  if (i < head_dim)
+    add_values_tail<V, Rows>(rows, values, side.stride, i, head_dim - i, first, last, weights);
+}
+
+template <class V, int Rows>
+static void attend_rows(const QueryRow* rows, const KvPage& page, int head_dim) {
+  int first = kPageTokens, last = 0;                // keys that some row sees
+  int first_shared = 0, last_shared = kPageTokens;  // keys that all of them see
+  for (int r = 0; r < Rows; ++r) {
+    first = rows[r].begin < first ? rows[r].begin : first;
+    last = rows[r].end > last ? rows[r].end : last;
+    first_shared = rows[r].begin > first_shared ? rows[r].begin : first_shared;
+    last_shared = rows[r].end < last_shared ? rows[r].end : last_shared;
+  }
+  if (first_shared > last_shared) first_shared = last_shared = last;  // each row by itself
+
+  RowScores weights[Rows];
+  if (page.keys.code == KvCode::kBF16)
+    compute_scores<V, Rows, typename V::Brain>(rows, page.keys, head_dim, first, last, weights);
+  else
+    compute_scores<V, Rows, float>(rows, page.keys, head_dim, first, last, weights);
+  for (int r = 0; r < Rows; ++r) take_scores<V>(rows[r], head_dim, weights[r]);
+
+  const auto add = [&]<class T>(T) {
+    const auto add_own = [&](int from, int to) {
+      for (int r = 0; r < Rows; ++r)
+        add_all_values<V, 1, T>(rows + r, page.values, head_dim,
+                                rows[r].begin > from ? rows[r].begin : from,
+                                rows[r].end < to ? rows[r].end : to, weights + r);
+    };
+    if (first < first_shared) add_own(first, first_shared);
+    add_all_values<V, Rows, T>(rows, page.values, head_dim, first_shared, last_shared, weights);
+    if (last_shared < last) add_own(last_shared, last);
+  };
+  if (page.values.code == KvCode::kBF16)
+    add(typename V::Brain{});
+  else
+    add(float{});
+}
+
+// kernels.h, attend_page.
+template <class V>
+static void attend_page(const KvPage& page, const AttentionTile& tile,
+                        const AttentionState& state) {
+  QueryRow rows[V::kRowsAtOnce];
+  int n = 0;
+  for (int token = 0; token < tile.n_tokens; ++token) {
+    if (tile.begin[token] >= tile.end[token]) continue;
+    for (int head = 0; head < tile.group; ++head) {
+      const int64_t row = int64_t{token} * tile.group + head;
+      rows[n++] = {tile.q + token * tile.q_stride + int64_t{head} * tile.head_dim,
+                   state.max + row,
+                   state.sum + row,
+                   state.out + row * tile.head_dim,
+                   tile.begin[token],
+                   tile.end[token]};
+      if (n < V::kRowsAtOnce) continue;
+      attend_rows<V, V::kRowsAtOnce>(rows, page, tile.head_dim);
+      n = 0;
+    }
+  }
+  const QueryRow* rest = rows;
+  if constexpr (V::kRowsAtOnce == 8)
+    if (n & 4) attend_rows<V, 4>(rest, page, tile.head_dim), rest += 4;
+  if (n & 2) attend_rows<V, 2>(rest, page, tile.head_dim), rest += 2;
+  if (n & 1) attend_rows<V, 1>(rest, page, tile.head_dim);
+}
+
+// total = total * earlier + part * later
+template <class V>
+static void blend(const float* part, int n, float earlier, float later, float* total) {
+  const auto a = V::set(earlier), b = V::set(later);
+  int i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes)
+    V::store(total + i, V::multiply_add(V::load(total + i), a, V::multiply(V::load(part + i), b)));
+  if (i < n)
+    V::store_partial(total + i, n - i,
+                     V::multiply_add(V::load_partial(total + i, n - i), a,
+                                     V::multiply(V::load_partial(part + i, n - i), b)));
+}
+
+// kernels.h, merge_attention.
+template <class V>
+static void merge_attention(const AttentionState& part, int64_t n_rows, int head_dim,
+                            const AttentionState& total) {
+  for (int64_t row = 0; row < n_rows; ++row) {
+    const float earlier_max = total.max[row], later_max = part.max[row];
+    if (later_max == -__builtin_inff()) continue;
+    const float* from = part.out + row * head_dim;
+    float* to = total.out + row * head_dim;
+    if (earlier_max == -__builtin_inff()) {
+      std::memcpy(to, from, static_cast<size_t>(head_dim) * sizeof(float));
+      total.sum[row] = part.sum[row];
+      total.max[row] = later_max;
+      continue;
+    }
+    const float max = later_max > earlier_max ? later_max : earlier_max;
+    const float earlier = exp_of<V>(earlier_max - max), later = exp_of<V>(later_max - max);
+    blend<V>(from, head_dim, earlier, later, to);
+    total.sum[row] = total.sum[row] * earlier + part.sum[row] * later;
+    total.max[row] = max;
+  }
+}
+
+// kernels.h, finish_attention.
+template <class V>
+static void finish_attention(const AttentionState& state, const AttentionTile& tile, float* out) {
+  const int d = tile.head_dim;
+  for (int64_t row = 0; row < int64_t{tile.n_tokens} * tile.group; ++row) {
+    const float* from = state.out + row * d;
+    float* to = out + row / tile.group * tile.q_stride + row % tile.group * d;
+    const auto sum = V::set(state.sum[row]);
+    int i = 0;
+    for (; i + V::kLanes <= d; i += V::kLanes) V::store(to + i, V::divide(V::load(from + i), sum));
+    if (i < d) V::store_partial(to + i, d - i, V::divide(V::load_partial(from + i, d - i), sum));
+  }
 }
 
 }  // namespace lapidary::lanes

@@ -17,7 +17,9 @@ const KernelTable kReferenceKernels{
     .rope = reference::rope,
     .gelu_mul = reference::gelu_mul,
     .silu_mul = reference::silu_mul,
-    .attention = reference::attention,
+    .attend_page = reference::attend_page,
+    .merge_attention = reference::merge_attention,
+    .finish_attention = reference::finish_attention,
     .softcap = reference::softcap,
     .float_to_bf16 = reference::float_to_bf16,
 };

@@ -30,6 +30,10 @@ void softcap(float* x, int64_t n, float cap) noexcept;
 void float_to_bf16(const float* x, int64_t n, uint16_t* out) noexcept;
 
 // reference_attention.cpp
-void attention(const AttentionQuery& a, int first_head, int n_heads_here) noexcept;
+void attend_page(const KvPage& page, const AttentionTile& tile,
+                 const AttentionState& state) noexcept;
+void merge_attention(const AttentionState& part, int64_t n_rows, int head_dim,
+                     const AttentionState& total) noexcept;
+void finish_attention(const AttentionState& state, const AttentionTile& tile, float* out) noexcept;
 
 }  // namespace lapidary::reference

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "runtime/forward.h"
-#include "runtime/lanes.h"
 
 namespace lapidary {
 
@@ -29,7 +28,7 @@ void Forward::attention(int layer) {
   });
   if (layer == last_kv_layer_) drop_unwanted_rows();
   if (ws.rows.empty()) return;
-  attend(layer);
+  page_attention_.run(config_.layers[layer], ws.rows, ws.q.data(), ws.attended.data());
   linear_.multiply(ws.attended.data(), ws.rows, weights.o.k, {{&weights.o, ws.branch.data()}});
   add_branch(ws.branch.data(), weights.post_attention_norm);
 }
@@ -65,47 +64,17 @@ void Forward::store_kv(int layer, int64_t t) {
   kernels_.rope(k, rope_.cosines(angles, layer), rope_.sines(angles, layer), shape.n_kv_heads,
                 shape.head_dim);
 
-  const Sequence::LayerCache& cache = row.sequence->layer(layer);
-  const int64_t first = row.position % cache.slots * width;
-  if (row.sequence->kv() == KvCode::kF32) {
-    std::copy_n(k, width, static_cast<float*>(cache.keys) + first);
-    std::copy_n(v, width, static_cast<float*>(cache.values) + first);
-  } else {
-    kernels_.float_to_bf16(k, width, static_cast<uint16_t*>(cache.keys) + first);
-    kernels_.float_to_bf16(v, width, static_cast<uint16_t*>(cache.values) + first);
+  for (int head = 0; head < shape.n_kv_heads; ++head) {
+    const Sequence::Slot slot = row.sequence->slot(layer, row.position, head);
+    const int64_t first = int64_t{head} * shape.head_dim;
+    if (row.sequence->kv() == KvCode::kF32) {
+      std::copy_n(k + first, shape.head_dim, static_cast<float*>(slot.keys));
+      std::copy_n(v + first, shape.head_dim, static_cast<float*>(slot.values));
+    } else {
+      kernels_.float_to_bf16(k + first, shape.head_dim, static_cast<uint16_t*>(slot.keys));
+      kernels_.float_to_bf16(v + first, shape.head_dim, static_cast<uint16_t*>(slot.values));
+    }
   }
-}
-
-void Forward::attend(int layer) {
-  Workspace& ws = workspace_;
-  const LayerConfig& shape = config_.layers[layer];
-  const int64_t width = int64_t{shape.n_heads} * shape.head_dim;
-  // Query heads of one K/V head share its reads, unless that leaves threads without work.
-  const int group = shape.n_heads / shape.n_kv_heads;
-  const int heads_per_item = n() * shape.n_kv_heads >= pool_.n_threads() ? group : 1;
-  const int64_t items_per_row = shape.n_heads / heads_per_item;
-  run_in_lanes(pool_, n() * items_per_row, [&](int64_t lane, int64_t item) {
-    const int64_t t = item / items_per_row;
-    const Row& row = ws.rows[t];
-    const Sequence::LayerCache& cache = row.sequence->layer(shape.kv_source);
-    AttentionQuery query{};
-    query.q = ws.q.row(t, width);
-    query.out = ws.attended.row(t, width);
-    query.keys = cache.keys;
-    query.values = cache.values;
-    query.scores = ws.scores.row(lane, ws.scores_per_lane);
-    query.first_key = shape.attention == AttentionKind::kSliding
-                          ? std::max<int64_t>(0, row.position - shape.window + 1)
-                          : 0;
-    query.n_keys = row.position + 1 - query.first_key;
-    query.capacity = cache.slots;
-    query.n_heads = shape.n_heads;
-    query.n_kv_heads = shape.n_kv_heads;
-    query.head_dim = shape.head_dim;
-    query.cache_is_bf16 = row.sequence->kv() == KvCode::kBF16;
-    kernels_.attention(query, static_cast<int>(item % items_per_row) * heads_per_item,
-                       heads_per_item);
-  });
 }
 
 // From the last layer that owns K and V on, a token serves nobody but its own logits.

@@ -70,11 +70,8 @@ struct ChatSession::State {
     const size_t limit = std::min(cached.size(), prompt.empty() ? 0 : prompt.size() - 1);
     const auto end = cached.begin() + static_cast<int64_t>(limit);
     int64_t common = std::mismatch(cached.begin(), end, prompt.begin()).first - cached.begin();
-    try {
-      sequence->truncate(common);
-    } catch (const Error&) {  // further back than a sliding ring can go
-      sequence->truncate(common = 0);
-    }
+    if (common < sequence->earliest_rollback()) common = 0;
+    sequence->truncate(common);
     return common;
   }
 };

@@ -63,10 +63,7 @@ const EngineOptions& Engine::options() const { return state_->options; }
 void Engine::set_tap(LayerTap tap) { state_->tap = std::move(tap); }
 
 std::unique_ptr<Sequence> Engine::new_sequence(int64_t capacity, KvCode kv) const {
-  auto sequence =
-      std::make_unique<Sequence>(model().config(), capacity, kv, options().max_batch_tokens);
-  state_->forward.workspace().reserve_keys(capacity);
-  return sequence;
+  return std::make_unique<Sequence>(model().config(), capacity, kv, options().max_batch_tokens);
 }
 
 std::span<const float> Engine::step(std::span<const BatchItem> batch) {
@@ -92,7 +89,6 @@ std::span<const float> Engine::step(std::span<const BatchItem> batch) {
   Workspace& workspace = state_->forward.workspace();
   workspace.rows.clear();
   for (const BatchItem& item : batch) {
-    workspace.reserve_keys(item.sequence->capacity());
     if (item.adapter) state_->forward.reserve_rank(item.adapter->max_rank());
     for (size_t i = 0; i < item.tokens.size(); ++i)
       workspace.rows.push_back({item.sequence, item.adapter,

@@ -62,8 +62,9 @@ Forward::Forward(const Model& model, const EngineOptions& options)
       pool_(options.n_threads),
       rope_(config_),
       workspace_(config_, options.max_batch_tokens, options.max_logits, rope_.width(),
-                 ple_row_bytes(model), pool_.n_threads()),
-      linear_(make_linear(model, options, pool_)) {
+                 ple_row_bytes(model)),
+      linear_(make_linear(model, options, pool_)),
+      page_attention_(config_, options.max_batch_tokens, kernels_, pool_) {
   for (int l = 0; l < config_.n_layers(); ++l)
     if (config_.owns_kv(l)) last_kv_layer_ = l;
   for (const LayerConfig& layer : config_.layers)

@@ -12,6 +12,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
+#include "runtime/attend.h"
 #include "runtime/engine.h"
 #include "runtime/linear.h"
 #include "runtime/rope_table.h"
@@ -44,7 +45,6 @@ class Forward {
   void attention(int layer);
   void finish_q(int layer, int64_t t);
   void store_kv(int layer, int64_t t);
-  void attend(int layer);
   void drop_unwanted_rows();
   // forward.cpp
   void embed();
@@ -66,6 +66,7 @@ class Forward {
   RopeTable rope_;
   Workspace workspace_;
   Linear linear_;
+  PageAttention page_attention_;
   std::vector<Product> expert_products_;  // reserved for all experts
   int last_kv_layer_ = 0;                 // later layers only read K and V
 };

@@ -6,8 +6,7 @@
 namespace lapidary {
 
 Workspace::Workspace(const ModelConfig& config, int max_batch_tokens, int max_logits,
-                     int64_t rope_width, int64_t ple_row_bytes, int n_lanes)
-    : n_lanes_(n_lanes) {
+                     int64_t rope_width, int64_t ple_row_bytes) {
   const int64_t n = max_batch_tokens;
   int64_t q_width = 0, kv_width = 0, d_ff = 0, n_experts = 0, n_used = 0, d_expert = 0;
   for (const LayerConfig& layer : config.layers) {
@@ -17,7 +16,6 @@ Workspace::Workspace(const ModelConfig& config, int max_batch_tokens, int max_lo
     n_experts = std::max<int64_t>(n_experts, layer.n_experts);
     n_used = std::max<int64_t>(n_used, layer.n_experts_used);
     d_expert = std::max<int64_t>(d_expert, layer.d_expert);
-    largest_group_ = std::max(largest_group_, layer.n_heads / layer.n_kv_heads);
   }
   const auto floats = [](int64_t rows, int64_t width) {
     return AlignedBuffer<float>(rows * width);
@@ -54,13 +52,6 @@ Workspace::Workspace(const ModelConfig& config, int max_batch_tokens, int max_lo
     grouped_row = AlignedBuffer<int32_t>(n * n_used);
     expert_first = AlignedBuffer<int32_t>(n_experts + 1);
   }
-}
-
-void Workspace::reserve_keys(int64_t n_keys) {
-  const int64_t needed = n_keys * largest_group_;
-  if (needed <= scores_per_lane) return;
-  scores = AlignedBuffer<float>(needed * n_lanes_);
-  scores_per_lane = needed;
 }
 
 }  // namespace lapidary

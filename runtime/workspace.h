@@ -1,9 +1,8 @@
 // The memory of one engine: rows of a batch and every buffer the forward pass writes.
 //
-// Sized once from the description and the batch limits, so that a step allocates nothing. Two
-// things are not known then, the longest sequence and the largest adapter rank; their scratch grows
-// when one larger than ever before is first seen. Buffers are row-major, one batch row after
-// another.
+// Sized once from the description and the batch limits, so that a step allocates nothing. The
+// largest adapter rank is not known then; its scratch grows when one larger than ever before is
+// first seen. Buffers are row-major, one batch row after another.
 #pragma once
 
 #include <cstdint>
@@ -53,8 +52,7 @@ struct Row {
 
 struct Workspace {
   Workspace(const ModelConfig& config, int max_batch_tokens, int max_logits, int64_t rope_width,
-            int64_t ple_row_bytes, int n_lanes);
-  void reserve_keys(int64_t n_keys);  // attention scores for sequences of that capacity
+            int64_t ple_row_bytes);
 
   std::vector<Row> rows;
   AlignedBuffer<float> hidden, normed, branch;  // [n, d_model]
@@ -62,8 +60,6 @@ struct Workspace {
   AlignedBuffer<float> gate, up;                // [n, widest d_ff]
   AlignedBuffer<float> rope;                    // [n, rope_width]: see rope_table.h
   AlignedBuffer<float> logits;                  // [max_logits, vocab_size]
-  AlignedBuffer<float> scores;                  // [n_lanes, heads per item * longest]
-  int64_t scores_per_lane = 0;
 
   // Per-layer embeddings.
   AlignedBuffer<float> ple;          // [n, n_layers * ple_width]
@@ -80,10 +76,6 @@ struct Workspace {
   AlignedBuffer<float> chosen_weight;               // [n, n_experts_used]
   AlignedBuffer<int32_t> grouped_row;               // [n, n_experts_used] row in expert_in
   AlignedBuffer<int32_t> expert_first;              // [n_experts + 1]
-
- private:
-  int n_lanes_;
-  int largest_group_ = 0;  // query heads that share one K/V head
 };
 
 }  // namespace lapidary

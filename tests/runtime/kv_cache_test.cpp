@@ -28,17 +28,34 @@ ModelConfig three_layers() {
 }
 
 TEST(Sequence, RingsHoldWindowAndBatchGlobalLayersHoldAll) {
-  const Sequence sequence(three_layers(), 1000, KvCode::kF32, 4);
-  EXPECT_EQ(sequence.layer(0).slots, 16 + 4);
-  EXPECT_EQ(sequence.layer(1).slots, 1000);
-  EXPECT_EQ(sequence.layer(2).keys, nullptr);  // reads layer 0's
-  EXPECT_EQ(sequence.reserved_bytes(), 2u * 4u * (20 * 2 * 8 + 1000 * 16));
+  const Sequence sequence(three_layers(), 1000, KvCode::kF32, 60);
+  // Whole pages: 128 for 16 + 60, 1024 for 1000.
+  EXPECT_EQ(sequence.reserved_bytes(), 2u * 4u * (128 * 2 * 8 + 1024 * 16));
 }
 
 TEST(Sequence, HalvesItsBytesInBf16AndShortRingsStopAtTheCapacity) {
-  const Sequence sequence(three_layers(), 10, KvCode::kBF16, 4);
-  EXPECT_EQ(sequence.layer(0).slots, 10);
-  EXPECT_EQ(sequence.reserved_bytes(), 2u * 2u * (10 * 2 * 8 + 10 * 16));
+  const Sequence sequence(three_layers(), 10, KvCode::kBF16, 60);
+  EXPECT_EQ(sequence.reserved_bytes(), 2u * 2u * (64 * 2 * 8 + 64 * 16));
+}
+
+TEST(Sequence, SlotsLieInTheirPages) {
+  for (const KvCode kv : {KvCode::kF32, KvCode::kBF16}) {
+    const Sequence sequence(three_layers(), 1000, kv, 60);
+    const int bytes = kv == KvCode::kF32 ? 4 : 2;
+    for (const int layer : {0, 1})
+      for (const int64_t position : {0, 63, 64, 127, 128, 500, 999})
+        for (int head = 0; head < (layer == 0 ? 2 : 1); ++head) {
+          const KvPage page = sequence.page(layer, position / 64, head, position / 64);
+          const Sequence::Slot slot = sequence.slot(layer, position, head);
+          const int64_t at = position % 64 * page.keys.stride * bytes;
+          EXPECT_EQ(static_cast<const char*>(page.keys.data) + at, slot.keys);
+          EXPECT_EQ(static_cast<const char*>(page.values.data) + at, slot.values);
+          EXPECT_EQ(page.keys.code, kv);
+        }
+    // The ring of layer 0 has two pages.
+    EXPECT_EQ(sequence.slot(0, 5, 1).keys, sequence.slot(0, 5 + 128, 1).keys);
+    EXPECT_NE(sequence.slot(0, 5, 1).keys, sequence.slot(0, 5 + 64, 1).keys);
+  }
 }
 
 TEST(Sequence, TakesNoMemoryUntilItIsWritten) {
@@ -47,7 +64,7 @@ TEST(Sequence, TakesNoMemoryUntilItIsWritten) {
   config.layers[1].n_kv_heads = 64;
   const Sequence sequence(config, 1 << 24, KvCode::kF32, 4);
   EXPECT_GT(sequence.reserved_bytes(), uint64_t{1} << 36);
-  std::memset(sequence.layer(1).keys, 1, 4096);
+  std::memset(sequence.slot(1, 1 << 23, 0).keys, 1, 4096);
 }
 
 TEST(Sequence, RefusesCapacitiesThatCannotBe) {
@@ -62,19 +79,32 @@ TEST(Sequence, RefusesCapacitiesThatCannotBe) {
 }
 
 TEST(Sequence, GoesBackAsFarAsItsRingsRemember) {
-  Sequence sequence(three_layers(), 1000, KvCode::kF32, 4);
-  sequence.advance(100);
-  sequence.truncate(97);
-  EXPECT_EQ(sequence.length(), 97);
-  EXPECT_THROW(sequence.truncate(95), Error);  // 5 behind the furthest token
-  sequence.truncate(96);
-  sequence.advance(2);
-  EXPECT_THROW(sequence.truncate(95), Error);  // the furthest is still 100
-  EXPECT_THROW(sequence.truncate(99), Error);  // forward
+  Sequence sequence(three_layers(), 1000, KvCode::kF32, 60);
+  sequence.advance(128);
+  EXPECT_EQ(sequence.earliest_rollback(), 0);  // nothing has been overwritten
+  sequence.advance(172);
+  // The ring holds tokens 172..299, and a query needs the 15 before it.
+  EXPECT_EQ(sequence.earliest_rollback(), 187);
+  EXPECT_THROW(sequence.truncate(186), Error);
+  sequence.truncate(290);
+  EXPECT_EQ(sequence.length(), 290);
+  EXPECT_EQ(sequence.earliest_rollback(), 187);  // the furthest is still 300
+  sequence.truncate(187);
+  EXPECT_THROW(sequence.truncate(186), Error);
+  EXPECT_THROW(sequence.truncate(188), Error);  // forward
   sequence.truncate(0);
+  EXPECT_EQ(sequence.earliest_rollback(), 0);
   sequence.advance(3);
   sequence.truncate(1);
   EXPECT_EQ(sequence.length(), 1);
+}
+
+TEST(Sequence, GoesBackAtLeastABatch) {
+  for (int batch = 1; batch < 200; ++batch) {
+    Sequence sequence(three_layers(), 1000, KvCode::kF32, batch);
+    sequence.advance(900);
+    EXPECT_LE(sequence.earliest_rollback(), 900 - batch);
+  }
 }
 
 TEST(Sequence, GoesBackAnywhereWhileNothingHasWrapped) {
