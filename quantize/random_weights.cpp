@@ -203,10 +203,11 @@ QuantizeReport write_random(const ModelSource& source, const std::string& output
   provenance.lossy_steps.push_back(
       fmt::format("random {} weights, not made from a model", code_name(options.weights)));
   metadata.provenance = to_json(provenance);
+  const std::string tokenizer_json = source.tokenizer_json();
   std::vector<uint8_t> tables;
-  if (!metadata.tokenizer_json.empty())
-    tables = compile_tokenizer(metadata.tokenizer_json, metadata.config.vocab_size);
-  LapWriter writer(output, metadata, tables, entries);
+  if (!tokenizer_json.empty())
+    tables = compile_tokenizer(tokenizer_json, metadata.config.vocab_size);
+  LapWriter writer(output, metadata, {tokenizer_json, tables}, entries);
   RandomWriter random(source, &writer, deviation, events);
   for (size_t i = 0; i < entries.size(); ++i) random.write(i, entries[i]);
   report.content_hash = writer.commit();
