@@ -38,6 +38,7 @@ std::string metadata_to_json(const ModelMetadata& metadata) {
   json["generation_config"] = object_or_empty(metadata.generation_config, "generation_config");
   json["recipe"] = object_or_empty(metadata.recipe, "recipe");
   json["provenance"] = object_or_empty(metadata.provenance, "provenance");
+  if (Json kv = object_or_empty(metadata.kv, "kv"); !kv.empty()) json["kv"] = std::move(kv);
   try {
     return json.dump();
   } catch (const Json::exception& e) {  // invalid UTF-8
@@ -57,6 +58,7 @@ ModelMetadata metadata_from_json(std::string_view text) {
   metadata.generation_config = object_text(json, "generation_config");
   metadata.recipe = object_text(json, "recipe");
   metadata.provenance = object_text(json, "provenance");
+  metadata.kv = object_text(json, "kv");
   return metadata;
 }
 

@@ -23,6 +23,7 @@ struct ModelMetadata {
   std::string generation_config;  // JSON object: temperature, top_k, top_p, ...; "{}" if none
   std::string recipe;             // JSON object: resolved options that made the file; "{}"
   std::string provenance;         // JSON object, see docs/format.md: source, tool, lossy_steps
+  std::string kv;                 // JSON object: the KV cache chosen for this model; "{}" if none
 };
 
 struct SourceTensor {

@@ -8,7 +8,9 @@
 #include "formats/lap.h"
 #include "formats/peft.h"
 #include "formats/safetensors.h"
+#include "runtime/kv_choice.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/kv_table.h"
 #include "tools/cli/progress.h"
 #include "tools/commands.h"
 
@@ -107,9 +109,24 @@ void print_lap(const LapReader& lap) {
 struct InspectCommand {
   std::string path;
   bool verify = false, summary = false;
+  int64_t context = 0;  // plan the cache for that many tokens; 0: not asked for
+  KvText kv;
   OutputOptions out;
 
+  int plan_cache() const {
+    const ModelMetadata metadata = read_description(path);
+    const KvOptions options = kv_for(parse_kv(kv), metadata);
+    const auto table = out.json ? kv_table_json : kv_table_text;
+    fmt::print("{}\n", table(metadata.config, options, context));
+    return 0;
+  }
+
   int run() const {
+    if (context > 0) {
+      if (verify) fail(ErrorCode::kUsage, "--verify reads data, --context needs none; give one");
+      return plan_cache();
+    }
+    if (parse_kv(kv)) fail(ErrorCode::kUsage, "--kv plans a cache; give --context N too");
     if (!path_exists(path)) fail(ErrorCode::kNotFound, "'{}': no such file or folder", path);
     if (is_folder(path)) {
       if (verify) fail(ErrorCode::kUsage, "--verify needs a .lap file; a folder holds no hashes");
@@ -162,10 +179,16 @@ void add_inspect(CLI::App& app, Action& action) {
       ->type_name("X");
   sub->add_flag("--verify", command->verify, "Read everything and check every hash");
   sub->add_flag("--summary", command->summary, "No list of tensors");
+  sub->add_option("--context", command->context,
+                  "Plan the KV cache of that many tokens; a folder's config.json is enough")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, (int64_t{1} << 31) - 1));
+  add_kv_options(*sub, command->kv);
   add_output_options(*sub, command->out);
   sub->footer(
       "Examples:\n  lapidary inspect model.lap --summary\n"
-      "  lapidary inspect model.lap --verify\n  lapidary inspect tuned/ --json");
+      "  lapidary inspect model.lap --verify\n  lapidary inspect tuned/ --json\n"
+      "  lapidary inspect gemma-4-31B-it/config.json --context 262144 --kv k8v8");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });
 }
 

@@ -33,6 +33,26 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   add_threads_option(command, options.n_threads);
 }
 
+void add_kv_options(CLI::App& command, KvText& text) {
+  command
+      .add_option("--kv", text.kv,
+                  "KV cache: off (bf16), f32, or kXvY with X and Y of 8, 4, 3 bits; default: the "
+                  "file's choice, else off")
+      ->type_name("CODE");
+  command
+      .add_option("--kv-exact", text.exact,
+                  "First and last tokens that a packed cache keeps in 16 bits (64,256)")
+      ->type_name("SINK,TAIL");
+  command.add_option("--kv-sliding", text.sliding, "Sliding layers: off (16 bits) or k8v8")
+      ->type_name("CODE");
+  command
+      .add_option(
+          "--kv-global", text.global,
+          "Global layers whose K is made from V: v8, v5, v4 (V alone is stored) or separate")
+      ->type_name("CODE");
+  command.add_flag("--force", text.force, "Allow more bits for V than for K");
+}
+
 void add_measure_options(CLI::App& command, TextOptions& text, int64_t& limit_items) {
   // Far above any use, and far below where sums of counts would overflow.
   const CLI::Range count(int64_t{0}, int64_t{1} << 40);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/kv_options.h"
 #include "runtime/verify/scorer.h"
 #include "runtime/verify/text_measure.h"
 
@@ -27,6 +28,9 @@ struct ModelOptions {
   EngineScorerOptions scorer_options() const;  // throws kUsage for unknown values
 };
 void add_model_options(CLI::App& command, ModelOptions& options);
+
+// The KV cache: --kv, --kv-exact, --kv-sliding, --kv-global, --force.
+void add_kv_options(CLI::App& command, KvText& text);
 
 // How much is measured: --context, --limit-tokens, --limit-items.
 void add_measure_options(CLI::App& command, TextOptions& text, int64_t& limit_items);

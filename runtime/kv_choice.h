@@ -1,0 +1,20 @@
+// The KV cache that a .lap asks for. `quantize --kv auto` writes it, everything that runs the model
+// without a --kv of its own follows it.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "formats/model_source.h"
+#include "runtime/kv_options.h"
+
+namespace lapidary {
+
+// {"exact": [64, 256], "layers": ["off", "k8v4", ...]}: ModelMetadata::kv.
+std::string kv_to_json(const ModelConfig& config, const KvOptions& options);
+
+// What was asked for, else the file's choice, else bf16. Throws kBadData for a choice that does not
+// fit the file's own model.
+KvOptions kv_for(const std::optional<KvOptions>& asked, const ModelMetadata& metadata);
+
+}  // namespace lapidary

@@ -1,0 +1,84 @@
+// KV caches as a user meets them: plans without a model, and options that say what is wrong.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/test_data.h"
+#include "tests/tools/command_runner.h"
+
+namespace lapidary {
+namespace {
+
+class KvCli : public ::testing::Test {
+ protected:
+  // Converted once for all tests of this program.
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    model_ = folder_->file("nano-e.lap");
+    const Outcome o = lapidary_command({"convert", data_path("nano-e"), "-o", model_, "--quiet"});
+    ASSERT_EQ(o.status, 0) << o.err;
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  static TemporaryFolder* folder_;
+  static std::string model_;
+};
+TemporaryFolder* KvCli::folder_ = nullptr;
+std::string KvCli::model_;
+
+TEST_F(KvCli, InspectPlansTheSameFromAFileAFolderAndAConfig) {
+  std::string first;
+  for (const std::string& source :
+       {model_, data_path("nano-e"), data_path("nano-e/config.flat.json")}) {
+    const Outcome o =
+        lapidary_command({"inspect", source, "--context", "8192", "--kv", "k4v4", "--json"});
+    ASSERT_EQ(o.status, 0) << o.err;
+    if (first.empty()) first = o.out;
+    EXPECT_EQ(o.out, first) << source;
+  }
+  // One global layer of one head of 128: 66 bytes a side instead of 256; 384 tokens are exact.
+  const auto json = nlohmann::json::parse(first);
+  EXPECT_EQ(json["bytes_per_token_16bit"], 512);
+  EXPECT_EQ(json["bytes_per_token"], 132);
+  EXPECT_EQ(json["layers_sharing"], 5);
+  const auto global = json["layers"][1];
+  EXPECT_EQ(global["kind"], "global");
+  EXPECT_EQ(global["code"], "k4v4");
+  EXPECT_EQ(global["bytes_16bit"], 8192 * 512);
+  EXPECT_EQ(global["bytes"], 384 * 512 + (8192 - 384) * 132);
+}
+
+TEST_F(KvCli, InspectPrintsATable) {
+  const Outcome o = lapidary_command(
+      {"inspect", data_path("nano-e/config.json"), "--context", "8192", "--kv", "k8v8"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  EXPECT_NE(o.out.find("4 sliding 128, off"), std::string::npos) << o.out;
+  EXPECT_NE(o.out.find("1 global, k8v8"), std::string::npos) << o.out;
+  EXPECT_NE(o.out.find("5 sharing"), std::string::npos) << o.out;
+}
+
+TEST_F(KvCli, BadOptionsAreOneClearLine) {
+  const auto inspect = [](std::vector<std::string> options) {
+    options.insert(options.begin(), {"inspect", model_, "--context", "8192"});
+    return lapidary_command(options);
+  };
+  expect_error(inspect({"--kv", "k9v9"}), 64, "k9v9");
+  expect_error(inspect({"--kv", "k3v8"}), 64, "--force");
+  EXPECT_EQ(inspect({"--kv", "k3v8", "--force"}).status, 0);
+  expect_error(inspect({"--kv", "k4v4", "--kv-exact", "64,100"}), 64, "multiples of 64");
+  expect_error(inspect({"--kv", "k4v4", "--kv-global", "v8"}), 64, "k_eq_v");
+  expect_error(inspect({"--kv", "k4v4", "--kv-sliding", "k4v4"}), 64, "--kv-sliding");
+  expect_error(inspect({"--kv-exact", "0,0"}), 64, "--kv CODE");
+  expect_error(lapidary_command({"inspect", model_, "--kv", "k4v4"}), 64, "--context");
+  expect_error(lapidary_command({"inspect", model_, "--context", "0"}), 64, "--context");
+  expect_error(lapidary_command({"inspect", "/nowhere/config.json", "--context", "9"}), 66,
+               "/nowhere/config.json");
+  TemporaryFolder folder;
+  std::ofstream(folder.file("config.json")) << "{}";
+  expect_error(lapidary_command({"inspect", folder.file("config.json"), "--context", "9"}), 65,
+               "config.json");
+}
+
+}  // namespace
+}  // namespace lapidary
