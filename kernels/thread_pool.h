@@ -12,10 +12,17 @@
 
 namespace lapidary {
 
+// The cores this process may use: its affinity mask, not the machine's number.
+int available_cores();
+
 class ThreadPool {
  public:
-  // n_threads <= 0: as many as the machine has cores. The caller's thread is one of them.
-  explicit ThreadPool(int n_threads);
+  // n_threads <= 0, or more than there are cores: as many as the process may use. More could only
+  // take turns, and the run waits for the thread whose turn comes last. The caller's thread is one
+  // of them.
+  explicit ThreadPool(int n_threads) : ThreadPool(n_threads, available_cores()) {}
+  // The same for another number of cores: tests want more threads than there are.
+  ThreadPool(int n_threads, int n_cores);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
