@@ -103,4 +103,22 @@ std::span<const float> Engine::step(std::span<const BatchItem> batch) {
           static_cast<size_t>(n_wanted * state_->model->config().vocab_size)};
 }
 
+void Engine::append_random(Sequence& sequence, int64_t n_tokens) {
+  if (n_tokens < 0 || n_tokens > sequence.capacity() - sequence.length())
+    fail(ErrorCode::kUsage, "{} random tokens: the sequence has room for {}", n_tokens,
+         sequence.capacity() - sequence.length());
+  Workspace& workspace = state_->forward.workspace();
+  while (n_tokens > 0) {
+    const int64_t n = std::min<int64_t>(
+        n_tokens, std::min(options().max_batch_tokens, sequence.max_batch_tokens()));
+    workspace.rows.clear();
+    for (int64_t i = 0; i < n; ++i)
+      workspace.rows.push_back({&sequence, nullptr, sequence.length() + i, 0,
+                                static_cast<int32_t>(i), /*wanted=*/false});
+    state_->forward.make_up_kv();
+    sequence.advance(n);
+    n_tokens -= n;
+  }
+}
+
 }  // namespace lapidary

@@ -57,6 +57,9 @@ class Engine {
   // step. Throws kBadData for ids outside the vocabulary, kUsage for a full sequence or a batch
   // over max_batch_tokens / max_logits.
   std::span<const float> step(std::span<const BatchItem> batch);
+  // Appends `n_tokens` whose K and V are random: a history of any depth in a moment, for measuring
+  // what is computed after it. Throws kUsage for a sequence without room for them.
+  void append_random(Sequence& sequence, int64_t n_tokens);
   void set_tap(LayerTap tap);  // for tests; slows nothing when unset
 
  private:

@@ -27,6 +27,8 @@ class Forward {
   // Runs workspace().rows. Afterwards the first n rows of workspace().logits are the wanted rows'.
   // Throws kIo before anything is changed when the per-layer embeddings cannot be read.
   void run(const LayerTap& tap);
+  // Only stores random K and V for workspace().rows; see Engine::append_random().
+  void make_up_kv();  // random_history.cpp
 
   Workspace& workspace() { return workspace_; }
   void reserve_rank(int64_t rank) { linear_.reserve_rank(rank); }

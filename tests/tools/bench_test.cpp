@@ -44,6 +44,42 @@ TEST_F(Bench, SyntheticFileIsWholeAndGenerates) {
   EXPECT_EQ(nlohmann::json::parse(o.out)["tokens"].size(), 5u);  // it never stops by itself
 }
 
+TEST_F(Bench, JsonHasTheFieldsThatScriptsRelyOn) {
+  const Outcome o =
+      lapidary_command({"bench", model(), "--tests", "pp20,tg2,tg2@d100", "--repetitions", "1",
+                        "--threads", "2", "--batch-tokens", "16", "--json"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const auto json = nlohmann::json::parse(o.out);
+  EXPECT_TRUE(json["cpu"].is_string());
+  EXPECT_TRUE(json["isa"].is_string());
+  EXPECT_EQ(json["threads"], 2);
+  for (const char* field : {"read_gbps", "int8_tops"}) EXPECT_GT(json[field], 0.0) << field;
+  ASSERT_EQ(json["results"].size(), 3u);
+  EXPECT_EQ(json["results"][2]["test"], "tg2@d100");
+  for (const auto& result : json["results"])
+    for (const char* field :
+         {"tokens_per_second", "bytes_per_token", "share_of_bandwidth", "share_of_int8"})
+      EXPECT_GT(result[field], 0.0) << field;
+}
+
+TEST_F(Bench, TableNamesTheMachineAndEachTest) {
+  const Outcome o = lapidary_command(
+      {"bench", model(), "--tests", "pp5,tg1", "--repetitions", "1", "--kv", "f32", "--quiet"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  for (const char* word : {"GB/s", "TOPS", "threads", "pp5", "tg1", "tokens/s"})
+    EXPECT_NE(o.out.find(word), std::string::npos) << word << " in " << o.out;
+}
+
+TEST_F(Bench, WrongUsageIs64InOneLine) {
+  expect_error(lapidary_command({"bench"}), 64, "M.lap");
+  expect_error(lapidary_command({"bench", model(), "--tests", "pp5,zz7"}), 64, "zz7");
+  expect_error(lapidary_command({"bench", model(), "--repetitions", "0"}), 64, "repetitions");
+  expect_error(lapidary_command({"bench", model(), "--kv", "k9v9"}), 64, "k9v9");
+  expect_error(lapidary_command({"bench", model(), "-o", "x.json"}), 64, "--json");
+  expect_error(lapidary_command({"bench", model(), "--synthetic", "e2b"}), 64, "without");
+  expect_error(lapidary_command({"bench", "/nowhere/m.lap"}), 66, "/nowhere/m.lap");
+}
+
 TEST_F(Bench, WrongSyntheticOptionsAre64) {
   const std::string output = folder_->file("x.lap");
   expect_error(lapidary_command({"bench", "--synthetic", "e3b", "-o", output}), 64, "26b-a4b");

@@ -1,0 +1,59 @@
+// run_bench on a model of a few megabytes: every test gives figures that belong together.
+#include "runtime/bench/bench.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/kernels.h"
+#include "tests/runtime/fixtures.h"
+
+namespace lapidary {
+namespace {
+
+BenchOptions options(const char* tests) {
+  BenchOptions o;
+  o.tests = parse_bench_tests(tests);
+  o.repetitions = 2;
+  o.engine.n_threads = 2;
+  o.engine.max_batch_tokens = 32;
+  return o;
+}
+
+TEST(RunBench, FiguresOfEachTestBelongTogether) {
+  const BenchReport report =
+      run_bench(quantized_model("nano-e", Code::kW4), options("pp70,tg3,tg3@d300,pp40@d200"), {});
+  EXPECT_EQ(report.n_threads, 2);
+  EXPECT_EQ(report.isa, kernels().name);
+  EXPECT_GT(report.read_gbps, 0);
+  ASSERT_EQ(report.results.size(), 4u);
+  for (const BenchResult& r : report.results) {
+    const std::string name = to_string(r.test);
+    EXPECT_GT(r.tokens_per_second, 0) << name;
+    EXPECT_LE(r.slowest, r.tokens_per_second) << name;
+    EXPECT_GE(r.fastest, r.tokens_per_second) << name;
+    EXPECT_LE(r.read_gbps, report.read_gbps) << name;
+    EXPECT_GT(r.share_of_bandwidth, 0) << name;
+    EXPECT_GE(r.n_clean + r.n_disturbed, 2) << name;
+    EXPECT_EQ(r.disturbed, r.n_clean < 2) << name;
+  }
+  // Deeper generation reads more; a prompt shares its weights among its tokens.
+  EXPECT_GT(report.results[2].bytes_per_token, report.results[1].bytes_per_token);
+  EXPECT_LT(report.results[0].bytes_per_token, report.results[1].bytes_per_token / 4);
+}
+
+TEST(RunBench, RandomHistoryIsFiniteAndBounded) {
+  for (const KvCode kv : {KvCode::kF32, KvCode::kBF16}) {
+    Engine engine(converted_model("nano-e"), {.n_threads = 1, .max_batch_tokens = 32});
+    const auto sequence = engine.new_sequence(301, kv);
+    engine.append_random(*sequence, 300);
+    EXPECT_EQ(sequence->length(), 300);
+    const int32_t token = 5;
+    const BatchItem item{sequence.get(), {&token, 1}, 0};
+    for (const float logit : engine.step({&item, 1})) ASSERT_TRUE(std::isfinite(logit));
+    EXPECT_THROW(engine.append_random(*sequence, 1), Error);
+  }
+}
+
+}  // namespace
+}  // namespace lapidary
