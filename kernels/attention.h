@@ -9,22 +9,36 @@
 
 #include <cstdint>
 
-#include "formats/kv_code.h"
+#include "formats/kv_page.h"
 
 namespace lapidary {
 
 inline constexpr int kSpanPages = 16;  // pages of one span: 1024 tokens
 
 // One side of a page of one K/V head. Float codes: token i lies at data + i * stride elements, and
-// all 64 may be read. Packed codes: 64 tokens in the layout of formats/kv_page.h, stride unused.
+// all 64 may be read. Packed codes: 64 tokens in the layout of formats/kv_page.h, stride unused; a
+// page is packed on both sides or on none.
 struct KvSide {
   KvCode code;
   const void* data;
   int64_t stride;
+  const KvPageGeometry* geometry = nullptr;  // packed codes
 };
 
+// V-only layers (role kBoth): `keys` is not read but for its absence, `values` holds V, packed or
+// in bf16, in the basis of to_shared_basis() (kernels/kv_pages.h).
 struct KvPage {
   KvSide keys, values;
+  // V-only: cosines [n_rotary / 2], then sines, of the page's first position.
+  const float* start_angles = nullptr;
+};
+
+// How a V-only layer's keys follow from its values: key = RoPE(weight * value).
+struct RotaryKeys {
+  int n_rotary;          // dims that rotate: the first of the basis, pairs (i, i + n_rotary / 2)
+  const float* weights;  // [n_rotary], k_norm's
+  const float* cosines;  // [n_rotary / 2, 64]: of positions 0 .. 63
+  const float* sines;
 };
 
 // Query rows that read the same K/V head: `group` query heads of each of n_tokens tokens. Row
@@ -34,8 +48,10 @@ struct AttentionTile {
   const float* q;  // row r at q + token * q_stride + head * head_dim: normed, RoPE applied, scaled
   int64_t q_stride;  // elements from token to token
   int n_tokens, group, head_dim;
-  const uint8_t* begin;  // [n_tokens]
-  const uint8_t* end;    // [n_tokens]
+  const uint8_t* begin;                     // [n_tokens]
+  const uint8_t* end;                       // [n_tokens]
+  const uint8_t* packed_q = nullptr;        // for packed pages: pack_queries() (kernels/kv_pages.h)
+  const RotaryKeys* rotary_keys = nullptr;  // V-only layers
 };
 
 // The softmax of each row so far: out = sum of exp(score - max) * value, not yet divided by sum.

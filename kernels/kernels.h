@@ -33,6 +33,12 @@ struct Int8Activations {
   int64_t padded_k;
 };
 
+// Sums over one vector x with levels c, in 16 lanes over ascending i, folded by halves.
+struct KvSums {
+  float square;  // x^2
+  float dot;     // x * c
+};
+
 struct KernelTable {
   Isa isa;
   std::string_view name;  // "avx2"
@@ -81,6 +87,22 @@ struct KernelTable {
   // out = state.out / state.sum, laid out as tile.q.
   void (*finish_attention)(const AttentionState& state, const AttentionTile& tile,
                            float* out) noexcept;
+
+  // KV-cache codes; see kernels/kv_pages.h. All four are bit-equal in every table.
+  // x [n_vectors, stride], n values each: multiplied by an orthonormal signed Walsh-Hadamard matrix
+  // in place, and by its transpose. n is a power of two, or two overlapping powers cover it.
+  void (*kv_rotate)(float* x, int64_t n_vectors, int64_t stride, int n) noexcept;
+  void (*kv_unrotate)(float* x, int64_t n_vectors, int64_t stride, int n) noexcept;
+  // Nearest levels of one vector at 3 to 5 bits, its deviation taken as sqrt(sum x^2 / n_dims);
+  // x [n], finite, n a multiple of 32, zero where padded. indices [n]; at 3 bits the pairs are
+  // (x[i], x[i + 16]) of each 32 and both get the pair's index.
+  KvSums (*choose_kv_levels)(KvCode code, const float* x, int n, int n_dims,
+                             uint8_t* indices) noexcept;
+  // Symmetric int8, scale = fp16(128 absmax / 127): levels [n]. Returns the scale's bits.
+  uint16_t (*quantize_kv)(const float* x, int n, int8_t* levels) noexcept;
+  // q = scale * (high + low / 254) with scale = absmax / 127; n a multiple of 16. Returns scale.
+  float (*split_query)(const float* q, int n, int8_t* high, int8_t* low) noexcept;
+
   // x = cap * tanh(x / cap).
   void (*softcap)(float* x, int64_t n, float cap) noexcept;
   void (*float_to_bf16)(const float* x, int64_t n, uint16_t* out) noexcept;

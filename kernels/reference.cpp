@@ -20,6 +20,11 @@ const KernelTable kReferenceKernels{
     .attend_page = reference::attend_page,
     .merge_attention = reference::merge_attention,
     .finish_attention = reference::finish_attention,
+    .kv_rotate = reference::kv_rotate,
+    .kv_unrotate = reference::kv_unrotate,
+    .choose_kv_levels = reference::choose_kv_levels,
+    .quantize_kv = reference::quantize_kv,
+    .split_query = reference::split_query,
     .softcap = reference::softcap,
     .float_to_bf16 = reference::float_to_bf16,
 };

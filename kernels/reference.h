@@ -36,4 +36,15 @@ void merge_attention(const AttentionState& part, int64_t n_rows, int head_dim,
                      const AttentionState& total) noexcept;
 void finish_attention(const AttentionState& state, const AttentionTile& tile, float* out) noexcept;
 
+// reference_kv.cpp
+void kv_rotate(float* x, int64_t n_vectors, int64_t stride, int n) noexcept;
+void kv_unrotate(float* x, int64_t n_vectors, int64_t stride, int n) noexcept;
+KvSums choose_kv_levels(KvCode code, const float* x, int n, int n_dims, uint8_t* indices) noexcept;
+uint16_t quantize_kv(const float* x, int n, int8_t* levels) noexcept;
+float split_query(const float* q, int n, int8_t* high, int8_t* low) noexcept;
+
+// reference_kv_attention.cpp
+void attend_packed_page(const KvPage& page, const AttentionTile& tile,
+                        const AttentionState& state) noexcept;
+
 }  // namespace lapidary::reference

@@ -5,6 +5,7 @@
 
 #include "formats/dtype.h"
 #include "formats/error.h"
+#include "kernels/kv_attention.h"
 #include "kernels/reference.h"
 
 namespace lapidary::reference {
@@ -42,6 +43,8 @@ void attend_row(const KvPage& page, const float* q, int head_dim, int begin, int
 
 void attend_page(const KvPage& page, const AttentionTile& tile,
                  const AttentionState& state) noexcept {
+  if (page.values.geometry) return attend_packed_page(page, tile, state);
+  if (page.start_angles) return attend_with_rebuilt_keys(attend_page, page, tile, state);
   for (int token = 0; token < tile.n_tokens; ++token) {
     if (tile.begin[token] >= tile.end[token]) continue;
     for (int head = 0; head < tile.group; ++head) {
