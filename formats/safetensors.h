@@ -51,13 +51,32 @@ class SafetensorsSet {
   std::map<std::string, std::string> file_metadata_;
 };
 
+struct SafetensorsTensor {
+  std::string name;
+  DType dtype;
+  std::vector<int64_t> shape;
+};
+
+// Writes one file, atomically: the header at once, then the data of all tensors in their order.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
+                    const std::map<std::string, std::string>& file_metadata = {{"format", "pt"}});
+  void append(std::span<const uint8_t> bytes);
+  void commit();  // REQUIRES: every byte of every tensor was given
+
+ private:
+  AtomicFile file_;
+  uint64_t missing_bytes_ = 0;
+};
+
 struct SafetensorsOutput {
   std::string name;
   DType dtype;
   std::vector<int64_t> shape;
   std::span<const uint8_t> bytes;
 };
-// Writes one file, atomically, names sorted by the caller, header padded to 8 bytes.
+// The same for tensors that are in memory.
 void write_safetensors(const std::string& path, const std::vector<SafetensorsOutput>& tensors,
                        const std::map<std::string, std::string>& file_metadata = {
                            {"format", "pt"}});

@@ -26,10 +26,12 @@ const std::map<std::string, std::set<std::string>> kMayInclude{
     {"formats", {"formats"}},
     {"kernels", {"kernels", "formats"}},
     {"convert", {"convert", "kernels", "formats"}},
+    {"export", {"export", "kernels", "formats"}},
     {"runtime", {"runtime", "kernels", "formats"}},
     {"quantize", {"quantize", "runtime", "kernels", "formats"}},
     {"finetune", {"finetune", "runtime", "kernels", "formats"}},
-    {"tools", {"tools", "finetune", "quantize", "runtime", "convert", "kernels", "formats"}},
+    {"tools",
+     {"tools", "finetune", "quantize", "runtime", "convert", "export", "kernels", "formats"}},
 };
 
 // A third-party header and the only place that may include it.
@@ -54,8 +56,8 @@ std::string folder_of(const std::string& path) { return path.substr(0, path.find
 std::vector<std::string> source_files() {
   std::vector<std::string> files;
   const fs::path root(source_path(""));
-  for (const char* folder :
-       {"formats", "kernels", "convert", "runtime", "quantize", "finetune", "tools", "tests"})
+  for (const char* folder : {"formats", "kernels", "convert", "export", "runtime", "quantize",
+                             "finetune", "tools", "tests"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
       const std::string extension = entry.path().extension();
       if (extension == ".h" || extension == ".cpp")

@@ -1,0 +1,20 @@
+// The README.md of an exported folder: what the files are, what was made of which source, every
+// lossy step.
+#pragma once
+
+#include <string>
+
+#include "formats/model_source.h"
+
+namespace lapidary {
+
+struct ModelCard {
+  std::string title;         // the model's name
+  std::string library;       // "transformers", for the page's metadata block
+  std::string usage;         // Markdown: how to load the files
+  std::string content_hash;  // of the .lap that was exported
+  bool dequantized = false;  // quantized weights were written as floats
+};
+std::string model_card(const ModelMetadata& metadata, const ModelCard& card);
+
+}  // namespace lapidary
