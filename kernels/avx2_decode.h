@@ -27,15 +27,19 @@ static inline __m256i plane2(const uint8_t* plane, int line, int at) {
   return _mm256_and_si256(_mm256_srli_epi16(stored, 2 * (line / 4)), _mm256_set1_epi8(3));
 }
 // 32 bits to bytes, `value` where the bit is set.
-static inline __m256i plane1(const uint8_t* plane, int line, int at, int8_t value) {
+static inline __m256i spread_bits(const uint8_t* four_bytes, int8_t value) {
   int32_t bits;
-  std::memcpy(&bits, plane + 8 * line + at / 8, sizeof bits);
+  std::memcpy(&bits, four_bytes, sizeof bits);
   const __m256i spread =
       _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
   const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
   const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits), spread);
   return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit),
                           _mm256_set1_epi8(value));
+}
+
+static inline __m256i plane1(const uint8_t* plane, int line, int at, int8_t value) {
+  return spread_bits(plane + 8 * line + at / 8, value);
 }
 
 template <Code C>
@@ -70,29 +74,19 @@ static inline void decode_levels(const uint8_t* tile, int8_t* out) {
                           decode_half_line<C>(tile, line, at));
 }
 
-// All ones in byte i where bit i is set.
-static inline __m128i bits_to_bytes(const uint8_t* two_bytes) {
-  int16_t bits;
-  std::memcpy(&bits, two_bytes, sizeof bits);
-  const __m128i bit = _mm_set1_epi64x(static_cast<int64_t>(0x8040201008040201u));
-  const __m128i bytes =
-      _mm_shuffle_epi8(_mm_set1_epi16(bits), _mm_set_epi64x(0x0101010101010101, 0));
-  return _mm_cmpeq_epi8(_mm_and_si128(bytes, bit), bit);
-}
-
-// The 16 signed multipliers of a group as int8. REQUIRES: a two-level code.
-static inline __m128i load_multipliers(const PanelParts& parts, int64_t group, int largest) {
+// The 2 x 16 signed multipliers of a tile's groups as int8. REQUIRES: a two-level code.
+static inline __m256i load_multipliers(const PanelParts& parts, int64_t tile, int largest) {
   const __m128i pairs =
-      _mm_loadl_epi64(reinterpret_cast<const __m128i*>(parts.magnitudes + 8 * group));
+      _mm_loadu_si128(reinterpret_cast<const __m128i*>(parts.magnitudes + 16 * tile));
   const __m128i nibble = _mm_set1_epi8(15);
-  __m128i magnitude = _mm_unpacklo_epi8(_mm_and_si128(pairs, nibble),
-                                        _mm_and_si128(_mm_srli_epi16(pairs, 4), nibble));
+  const __m128i even = _mm_and_si128(pairs, nibble);
+  const __m128i odd = _mm_and_si128(_mm_srli_epi16(pairs, 4), nibble);
+  __m256i magnitude = _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd));
   if (parts.fifth_bits != nullptr)
-    magnitude = _mm_or_si128(
-        magnitude, _mm_and_si128(bits_to_bytes(parts.fifth_bits + 2 * group), _mm_set1_epi8(16)));
-  magnitude = _mm_min_epu8(magnitude, _mm_set1_epi8(static_cast<char>(largest)));
-  const __m128i negative = bits_to_bytes(parts.signs + 2 * group);
-  return _mm_sub_epi8(_mm_xor_si128(magnitude, negative), negative);
+    magnitude = _mm256_or_si256(magnitude, spread_bits(parts.fifth_bits + 4 * tile, 16));
+  magnitude = _mm256_min_epu8(magnitude, _mm256_set1_epi8(static_cast<char>(largest)));
+  const __m256i negative = spread_bits(parts.signs + 4 * tile, -1);
+  return _mm256_sub_epi8(_mm256_xor_si256(magnitude, negative), negative);
 }
 
 // Eight scales of a block, rows first .. first + 7.

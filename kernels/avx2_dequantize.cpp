@@ -11,11 +11,12 @@ namespace {
 // factors[group half][row]: scale * multiplier of the two groups of a tile.
 void load_factors(const MatrixView& w, const PanelParts& parts, int64_t tile, int scale_k,
                   int largest, float factors[2][kPanelRows]) {
+  const __m256i both =
+      parts.magnitudes != nullptr ? load_multipliers(parts, tile, largest) : _mm256_set1_epi8(1);
   for (int half = 0; half < 2; ++half) {
-    const int64_t group = 2 * tile + half;
-    const int64_t block = group * kGroupK / scale_k;
+    const int64_t block = (2 * tile + half) * kGroupK / scale_k;
     const __m128i multipliers =
-        parts.magnitudes != nullptr ? load_multipliers(parts, group, largest) : _mm_set1_epi8(1);
+        half == 0 ? _mm256_castsi256_si128(both) : _mm256_extracti128_si256(both, 1);
     const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(multipliers));
     const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(multipliers, 8)));
     _mm256_storeu_ps(factors[half], _mm256_mul_ps(load_scales(parts, w.scale_type, block, 0), low));

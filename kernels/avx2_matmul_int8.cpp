@@ -147,9 +147,11 @@ void multiply_panel(const MatrixView& w, const PackedGeometry& g, int64_t panel,
                          lines + group * kGroupLines * kLineBytes);
     }
     if (t.multiplier_bits > 0) {
-      for (int group = 0; group < block.n_groups; ++group)
-        widen_multipliers(load_multipliers(parts, first + group, t.max_multiplier),
-                          multipliers[group]);
+      for (int group = 0; group < block.n_groups; group += 2) {
+        const __m256i both = load_multipliers(parts, (first + group) / 2, t.max_multiplier);
+        widen_multipliers(_mm256_castsi256_si128(both), multipliers[group]);
+        widen_multipliers(_mm256_extracti128_si256(both, 1), multipliers[group + 1]);
+      }
       block.multipliers = multipliers[0];
     }
     const int64_t scale_block = first / block_groups;

@@ -10,7 +10,8 @@ struct Vector {
   using Ints = __m256i;
   using Floats = __m256;
   static constexpr int kBytes = 32, kLanes = 8;
-  static constexpr int kTokensAtOnce = 6;  // 12 of the 16 registers are sums
+  static constexpr int kTokensAtOnce = 6;            // 12 of the 16 registers are sums
+  static constexpr int kTokensAtOnceWithFloats = 3;  // 12 of 16: sums and the floats they join
 
   static Ints set(int32_t v) { return _mm256_set1_epi32(v); }
   static Floats set(float v) { return _mm256_set1_ps(v); }
@@ -41,6 +42,11 @@ struct Vector {
   static Ints multiply(Ints a, Ints b) { return _mm256_mullo_epi32(a, b); }
   static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+  static int32_t sum(Ints v) {
+    const __m128i half = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i pair = _mm_add_epi32(half, _mm_srli_si128(half, 8));
+    return _mm_extract_epi32(pair, 0) + _mm_extract_epi32(pair, 1);
+  }
   static Floats to_floats(Ints v) { return _mm256_cvtepi32_ps(v); }
 
   // level + offset of half a tile's line.
@@ -50,32 +56,52 @@ struct Vector {
                            _mm256_set1_epi8(static_cast<char>(vnni::kOffset<C>)));
   }
 
-  // Eight of the 16 signed multipliers of a group.
+  // Eight of the 16 signed multipliers of each group of a tile.
   template <Code C>
-  static Ints multipliers(const PanelParts& parts, int64_t group, int part) {
+  static void multipliers(const PanelParts& parts, int64_t tile, int part, Ints (&out)[2]) {
     constexpr int kLargest = C == Code::kW3 ? 18 : C == Code::kW5 ? 7 : 15;
-    const __m128i bytes = avx2::load_multipliers(parts, group, kLargest);
-    return _mm256_cvtepi8_epi32(part == 0 ? bytes : _mm_srli_si128(bytes, kLanes));
+    const __m256i bytes = avx2::load_multipliers(parts, tile, kLargest);
+    const __m128i halves[] = {_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)};
+    for (int half = 0; half < 2; ++half)
+      out[half] =
+          _mm256_cvtepi8_epi32(part == 0 ? halves[half] : _mm_srli_si128(halves[half], kLanes));
   }
 
-  // What turns bytes level + offset into level * multiplier + 128, modulo 256.
+  // What turns a row's indices into level * multiplier + 128: negative multipliers reverse the
+  // order of the levels, so that all products are positive and fit a byte.
   struct Factors {
-    Ints words;  // the row's multiplier, twice 16 bits
-    Ints bias;   // 128 - offset * multiplier, four times
+    Ints flip;   // an index's bits where the multiplier is negative; for w3 -1 there, else 1
+    Ints words;  // the magnitude, twice 16 bits
+    Ints bias;   // 128 - (what indices, flipped or not, are above levels) * magnitude, four times
   };
-  static Factors factors(Ints multipliers, int offset) {
-    const Ints bias = _mm256_sub_epi32(_mm256_set1_epi32(128),
-                                       _mm256_mullo_epi32(multipliers, _mm256_set1_epi32(offset)));
-    const Ints word = _mm256_and_si256(multipliers, _mm256_set1_epi32(0xffff));
-    const Ints byte = _mm256_and_si256(bias, _mm256_set1_epi32(0xff));
-    return {_mm256_mullo_epi32(word, _mm256_set1_epi32(0x10001)),
-            _mm256_mullo_epi32(byte, _mm256_set1_epi32(0x1010101))};
+  template <Code C>
+  static Factors factors(Ints multipliers) {
+    constexpr int kOffset = vnni::kOffset<C>;
+    const Ints magnitude = _mm256_abs_epi32(multipliers);
+    const Ints negative = _mm256_srai_epi32(multipliers, 31);
+    constexpr int kIndexBits = 2 * kOffset - 1;
+    Ints surplus = _mm256_mullo_epi32(magnitude, _mm256_set1_epi32(kOffset));
+    Ints flip = _mm256_and_si256(negative, _mm256_set1_epi8(kIndexBits));
+    if constexpr (C == Code::kW3)
+      flip = _mm256_or_si256(negative, _mm256_set1_epi8(1));
+    else  // reversed indices are one less above reversed levels
+      surplus = _mm256_sub_epi32(surplus, _mm256_and_si256(magnitude, negative));
+    const Ints four_times = _mm256_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c,  //
+                                              0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+    return {flip, _mm256_or_si256(magnitude, _mm256_slli_epi32(magnitude, 16)),
+            _mm256_shuffle_epi8(_mm256_sub_epi32(_mm256_set1_epi32(128), surplus), four_times)};
   }
-  static Ints apply(Ints bytes, const Factors& f) {
-    const Ints low_byte = _mm256_set1_epi16(0xff);
-    const Ints even = _mm256_mullo_epi16(_mm256_and_si256(bytes, low_byte), f.words);
-    const Ints odd = _mm256_mullo_epi16(_mm256_andnot_si256(low_byte, bytes), f.words);
-    return _mm256_add_epi8(_mm256_or_si256(odd, _mm256_and_si256(even, low_byte)), f.bias);
+  // level * multiplier + 128 of half a tile's line.
+  template <Code C>
+  static Ints scaled(const uint8_t* tile, int line, int part, const Factors& f) {
+    Ints bytes;
+    if constexpr (C == Code::kW3)
+      bytes = _mm256_add_epi8(
+          _mm256_sign_epi8(avx2::decode_half_line<C>(tile, line, kBytes * part), f.flip),
+          _mm256_set1_epi8(vnni::kOffset<C>));
+    else
+      bytes = _mm256_xor_si256(index<C>(tile, line, part), f.flip);
+    return _mm256_add_epi8(_mm256_mullo_epi16(bytes, f.words), f.bias);
   }
 
   static Floats load_scales(const PanelParts& parts, ScaleType type, int64_t block, int part) {

@@ -6,72 +6,110 @@
 
 namespace lapidary::vnni {
 
-// Up to here unpacking once more beats a detour over L1.
-inline constexpr int64_t kFewTokens = 32;
+// Up to here the detour over L1 costs more than it saves.
+inline constexpr int64_t kFewTokens = 4;
 inline constexpr int64_t kFewSpanK = 8192;  // bounds the bases on the stack
+inline constexpr int64_t kFewBases = kFewSpanK / kGroupK;
+
+// sum[t][half] = the two groups of a tile times token t, eight or sixteen rows, from their bases
+// on.
+template <class V, Code C, int Tokens>
+static inline void multiply_tile(const uint8_t* codes, int part, const int8_t* x, int64_t ldx,
+                                 const int32_t* bases,
+                                 typename V::Ints (&sum)[Tokens][kTileGroups]) {
+  // One token's dot products would wait for each other: it gets two sums for each group.
+  constexpr int kChains = Tokens == 1 ? 2 : 1;
+  typename V::Ints chain[Tokens][kTileGroups][kChains];
+#pragma GCC unroll 4
+  for (int t = 0; t < Tokens; ++t)
+#pragma GCC unroll 2
+    for (int half = 0; half < kTileGroups; ++half)
+#pragma GCC unroll 2
+      for (int c = 0; c < kChains; ++c)
+        chain[t][half][c] = V::set(c == 0 ? bases[t * kFewBases + half] : 0);
+#pragma GCC unroll 8
+  for (int line = 0; line < kGroupLines; ++line)
+#pragma GCC unroll 2
+    for (int half = 0; half < kTileGroups; ++half) {
+      const auto weights = V::template index<C>(codes, line + half * kGroupLines, part);
+#pragma GCC unroll 4
+      for (int t = 0; t < Tokens; ++t) {
+        auto& s = chain[t][half][line % kChains];
+        s = V::dot(s, weights, V::broadcast4(x + t * ldx + half * kGroupK + 4 * line));
+      }
+    }
+#pragma GCC unroll 4
+  for (int t = 0; t < Tokens; ++t)
+#pragma GCC unroll 2
+    for (int half = 0; half < kTileGroups; ++half)
+      sum[t][half] =
+          kChains == 1 ? chain[t][half][0] : V::add(chain[t][half][0], chain[t][half][kChains - 1]);
+}
 
 // One panel times Tokens tokens, inputs k0 .. k0 + n_k - 1, added to y unless k0 is 0.
 template <class V, Code C, int Tokens>
 static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t k0, int64_t n_k,
-                         const int32_t (*bases)[kFewSpanK / kGroupK]) {
+                         const int32_t* bases) {
   using Ints = typename V::Ints;
   constexpr int kParts = kLineBytes / V::kBytes;
+  constexpr bool kScalePerGroup = kScaleK<C> == kGroupK;
   const PanelParts parts = panel_parts(task.w, task.g, panel);
-  const int64_t n_rows = task.w.rows - panel * kPanelRows;
+  const int64_t n_rows = task.w.rows - panel * kPanelRows, ldx = task.x.padded_k;
   float* out = task.y + token * task.ldy + panel * kPanelRows;
   typename V::Floats y[Tokens][kParts];
+#pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t)
+#pragma GCC unroll 4
     for (int p = 0; p < kParts; ++p)
       y[t][p] = k0 == 0 ? V::set(0.0f)
                         : V::load_rows(out + t * task.ldy + p * V::kLanes, n_rows - p * V::kLanes);
-  Ints block_sum[Tokens][kParts] = {};
-  for (int64_t k = k0; k < k0 + n_k; k += kTileK) {
-    const int64_t tile = k / kTileK, group = kTileGroups * tile;
-    const uint8_t* codes = parts.codes + tile * task.g.tile_bytes;
-    for (int64_t ahead = 0; ahead < task.g.tile_bytes; ahead += kLineBytes)
-      _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + ahead), _MM_HINT_T0);
-    const int8_t* x = task.input(token, k);
+  constexpr int64_t kBlockK = kScalePerGroup ? kTileK : kScaleK<C>;
+  for (int64_t block = k0; block < k0 + n_k; block += kBlockK) {
+    const int64_t block_end = min(block + kBlockK, k0 + n_k);
+    const float* x_scales = task.x_scale(token, block);
+    Ints block_sum[Tokens][kParts] = {};
+    for (int64_t k = block; k < block_end; k += kTileK) {
+      const int64_t tile = k / kTileK;
+      const uint8_t* codes = parts.codes + tile * kTileBytes<C>;
+#pragma GCC unroll 16
+      for (int64_t ahead = 0; ahead < kTileBytes<C>; ahead += kLineBytes)
+        _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + ahead), _MM_HINT_NTA);
 #pragma GCC unroll 2
-    for (int p = 0; p < kParts; ++p) {
-      Ints sum[Tokens][kTileGroups];
-#pragma GCC unroll 4
-      for (int t = 0; t < Tokens; ++t)
+      for (int p = 0; p < kParts; ++p) {
+        Ints sum[Tokens][kTileGroups];
+        multiply_tile<V, C, Tokens>(codes, p, task.input(token, k), ldx, bases + (k - k0) / kGroupK,
+                                    sum);
+        [[maybe_unused]] Ints multipliers[kTileGroups];
+        if constexpr (kTwoLevel<C>) V::template multipliers<C>(parts, tile, p, multipliers);
+#pragma GCC unroll 2
         for (int half = 0; half < kTileGroups; ++half)
-          sum[t][half] = V::set(bases[t][group + half - k0 / kGroupK]);
-#pragma GCC unroll 8
-      for (int line = 0; line < kGroupLines; ++line)
-#pragma GCC unroll 2
-        for (int half = 0; half < kTileGroups; ++half) {
-          const Ints weights = V::template index<C>(codes, line + half * kGroupLines, p);
 #pragma GCC unroll 4
-          for (int t = 0; t < Tokens; ++t)
-            sum[t][half] =
-                V::dot(sum[t][half], weights,
-                       V::broadcast4(x + t * task.x.padded_k + half * kGroupK + 4 * line));
-        }
-#pragma GCC unroll 2
-      for (int half = 0; half < kTileGroups; ++half) {
-        if constexpr (kTwoLevel<C>) {
-          const Ints multipliers = V::template multipliers<C>(parts, group + half, p);
-#pragma GCC unroll 4
-          for (int t = 0; t < Tokens; ++t)
-            block_sum[t][p] = V::add(block_sum[t][p], V::multiply(sum[t][half], multipliers));
-        } else {
-#pragma GCC unroll 4
-          for (int t = 0; t < Tokens; ++t) block_sum[t][p] = V::add(block_sum[t][p], sum[t][half]);
-        }
-        const int64_t end = k + (half + 1) * kGroupK;
-        if (end % kScaleK<C> != 0 && end != task.g.padded_k) continue;
-        const auto w_scale = V::load_scales(parts, task.w.scale_type, (end - 1) / kScaleK<C>, p);
-#pragma GCC unroll 4
-        for (int t = 0; t < Tokens; ++t) {
-          y[t][p] = add_block<V>(y[t][p], block_sum[t][p], w_scale, *task.x_scale(token + t, k));
-          block_sum[t][p] = V::set(0);
-        }
+          for (int t = 0; t < Tokens; ++t) {
+            if constexpr (kScalePerGroup) {
+              y[t][p] = add_block<V>(
+                  y[t][p], sum[t][half],
+                  V::load_scales(parts, task.w.scale_type, kTileGroups * tile + half, p),
+                  x_scales[t * task.n_x_scales]);
+            } else {
+              if constexpr (kTwoLevel<C>)
+                sum[t][half] = V::multiply(sum[t][half], multipliers[half]);
+              block_sum[t][p] = V::add(block_sum[t][p], sum[t][half]);
+            }
+          }
       }
     }
+    if constexpr (!kScalePerGroup)
+#pragma GCC unroll 4
+      for (int p = 0; p < kParts; ++p) {
+        const auto w_scale = V::load_scales(parts, task.w.scale_type, block / kScaleK<C>, p);
+#pragma GCC unroll 4
+        for (int t = 0; t < Tokens; ++t)
+          y[t][p] = add_block<V>(y[t][p], block_sum[t][p], w_scale, x_scales[t * task.n_x_scales]);
+      }
   }
+#pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t)
+#pragma GCC unroll 4
     for (int p = 0; p < kParts; ++p)
       V::store_rows(out + t * task.ldy + p * V::kLanes, n_rows - p * V::kLanes, y[t][p]);
 }
@@ -79,18 +117,19 @@ static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t
 template <class V, Code C>
 static void multiply_few_tokens(const Task& task, int64_t first_panel, int64_t n_panels,
                                 int64_t token, int64_t n_tokens) {
-  int32_t bases[kFewTokens][kFewSpanK / kGroupK];
+  int32_t bases[kFewTokens * kFewBases + kGroupsTogether];
   for (int64_t k0 = 0; k0 < task.g.padded_k; k0 += kFewSpanK) {
     const int64_t n_k = min(kFewSpanK, task.g.padded_k - k0);
     for (int64_t t = 0; t < n_tokens; ++t)
-      sum_inputs(task.input(token + t, k0), n_k, kGroupK, kOffset<C>, bases[t]);
+      sum_groups(task.input(token + t, k0), n_k, kOffset<C>, bases + t * kFewBases);
     for (int64_t panel = first_panel; panel < first_panel + n_panels; ++panel) {
-      int64_t t = 0;
-      for (; t + 4 <= n_tokens; t += 4)
-        multiply_few<V, C, 4>(task, panel, token + t, k0, n_k, bases + t);
-      if (n_tokens - t == 3) multiply_few<V, C, 3>(task, panel, token + t, k0, n_k, bases + t);
-      if (n_tokens - t == 2) multiply_few<V, C, 2>(task, panel, token + t, k0, n_k, bases + t);
-      if (n_tokens - t == 1) multiply_few<V, C, 1>(task, panel, token + t, k0, n_k, bases + t);
+      const auto run = [&]<int Tokens>() {
+        multiply_few<V, C, Tokens>(task, panel, token, k0, n_k, bases);
+      };
+      if (n_tokens == 4) run.template operator()<4>();
+      if (n_tokens == 3) run.template operator()<3>();
+      if (n_tokens == 2) run.template operator()<2>();
+      if (n_tokens == 1) run.template operator()<1>();
     }
   }
 }

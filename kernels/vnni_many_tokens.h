@@ -31,19 +31,28 @@ static void unpack_strip(const Task& task, int64_t panel, int64_t last_panel, in
     const PanelParts parts =
         panel_parts(task.w, task.g, min(panel + v * V::kBytes / kLineBytes, last_panel));
     const int part = v % (kLineBytes / V::kBytes);
-    for (int64_t k = 0; k < n_k; k += kGroupK) {
-      const int64_t group = (k0 + k) / kGroupK;
-      const uint8_t* codes = parts.codes + group / kTileGroups * task.g.tile_bytes;
-      _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes), _MM_HINT_T0);
-      const int first_line = static_cast<int>(group % kTileGroups) * kGroupLines;
-      typename V::Factors factors{};
-      if constexpr (kTwoLevel<C>)
-        factors = V::factors(V::template multipliers<C>(parts, group, part), kOffset<C>);
+    for (int64_t k = 0; k < n_k; k += kTileK) {
+      const int64_t tile = (k0 + k) / kTileK;
+      const uint8_t* codes = parts.codes + tile * kTileBytes<C>;
+#pragma GCC unroll 16
+      for (int64_t ahead = 0; ahead < kTileBytes<C>; ahead += kLineBytes)
+        _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + ahead), _MM_HINT_T0);
+      uint8_t* lines = strip.lines[k / 4] + v * V::kBytes;
+      if constexpr (kTwoLevel<C>) {
+        typename V::Ints multipliers[kTileGroups];
+        V::template multipliers<C>(parts, tile, part, multipliers);
+#pragma GCC unroll 2
+        for (int half = 0; half < kTileGroups; ++half) {
+          const auto factors = V::template factors<C>(multipliers[half]);
 #pragma GCC unroll 8
-      for (int line = 0; line < kGroupLines; ++line) {
-        auto bytes = V::template index<C>(codes, first_line + line, part);
-        if constexpr (kTwoLevel<C>) bytes = V::apply(bytes, factors);
-        V::store(strip.lines[k / 4 + line] + v * V::kBytes, bytes);
+          for (int line = half * kGroupLines; line < (half + 1) * kGroupLines; ++line)
+            V::store(lines + line * 2 * V::kBytes,
+                     V::template scaled<C>(codes, line, part, factors));
+        }
+      } else {
+#pragma GCC unroll 16
+        for (int line = 0; line < kTileLines; ++line)
+          V::store(lines + line * 2 * V::kBytes, V::template index<C>(codes, line, part));
       }
     }
     for (int64_t block = 0; block * kScaleK<C> < n_k; ++block)
@@ -52,16 +61,28 @@ static void unpack_strip(const Task& task, int64_t panel, int64_t last_panel, in
   }
 }
 
+// Tokens whose sums are in registers together. Where a scale per group ends a sum every eight
+// lines, the floats are kept in registers too.
+template <class V, Code C>
+inline constexpr int kTokensAtOnce =
+    kScaleK<C> == kGroupK ? V::kTokensAtOnceWithFloats : V::kTokensAtOnce;
+
 // y[t][rows of the strip] += the strip times Tokens tokens over n_k inputs.
 template <class V, Code C, int Tokens>
 static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x, int64_t ldx,
                             const float* x_scales, int64_t n_x_scales, const int32_t* bases,
                             int64_t ld_bases, float (*y)[Strip<V>::kRows]) {
+  typename V::Floats out[Tokens][2];
+#pragma GCC unroll 8
+  for (int t = 0; t < Tokens; ++t)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) out[t][v] = V::load_floats(y[t] + v * V::kLanes);
   for (int64_t block = 0; block * kScaleK<C> < n_k; ++block) {
     const int64_t k_end = min((block + 1) * kScaleK<C>, n_k);
     typename V::Ints sum[Tokens][2];
 #pragma GCC unroll 8
     for (int t = 0; t < Tokens; ++t) sum[t][0] = sum[t][1] = V::set(bases[t * ld_bases + block]);
+#pragma GCC unroll 1
     for (int64_t k = block * kScaleK<C>; k < k_end; k += 4) {
       const auto low = V::load(strip.lines[k / 4]);
       const auto high = V::load(strip.lines[k / 4] + V::kBytes);
@@ -75,36 +96,32 @@ static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x,
 #pragma GCC unroll 8
     for (int t = 0; t < Tokens; ++t)
 #pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) {
-        float* out = y[t] + v * V::kLanes;
-        V::store(out, add_block<V>(V::load_floats(out), sum[t][v],
-                                   V::load_floats(strip.scales[block] + v * V::kLanes),
-                                   x_scales[t * n_x_scales]));
-      }
+      for (int v = 0; v < 2; ++v)
+        out[t][v] =
+            add_block<V>(out[t][v], sum[t][v], V::load_floats(strip.scales[block] + v * V::kLanes),
+                         x_scales[t * n_x_scales]);
   }
+#pragma GCC unroll 8
+  for (int t = 0; t < Tokens; ++t)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) V::store(y[t] + v * V::kLanes, out[t][v]);
 }
 
 template <class V, Code C>
 static void multiply_strip(const Task& task, const Strip<V>& strip, int64_t k0, int64_t n_k,
                            int64_t token, int64_t n_tokens, const int32_t* bases, int64_t ld_bases,
                            float (*y)[Strip<V>::kRows]) {
-  const auto run = [&]<int Tokens>(int64_t t) {
-    multiply_tokens<V, C, Tokens>(strip, n_k, task.input(token + t, k0), task.x.padded_k,
-                                  task.x_scale(token + t, k0), task.n_x_scales,
-                                  bases + t * ld_bases, ld_bases, y + t);
-  };
   int64_t t = 0;
-  for (; t + V::kTokensAtOnce <= n_tokens; t += V::kTokensAtOnce)
-    run.template operator()<V::kTokensAtOnce>(t);
-  if (n_tokens - t >= 4) {
-    run.template operator()<4>(t);
-    t += 4;
-  }
-  if (n_tokens - t >= 2) {
-    run.template operator()<2>(t);
-    t += 2;
-  }
-  if (t < n_tokens) run.template operator()<1>(t);
+  const auto run = [&]<int Tokens>() {
+    for (; t + Tokens <= n_tokens; t += Tokens)
+      multiply_tokens<V, C, Tokens>(strip, n_k, task.input(token + t, k0), task.x.padded_k,
+                                    task.x_scale(token + t, k0), task.n_x_scales,
+                                    bases + t * ld_bases, ld_bases, y + t);
+  };
+  run.template operator()<kTokensAtOnce<V, C>>();
+  run.template operator()<4>();
+  run.template operator()<2>();
+  run.template operator()<1>();
 }
 
 // Moves the results of rows row .. end_row - 1 between y and the dense copy that stays in L1.
@@ -128,7 +145,7 @@ static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t 
                                  int64_t token, int64_t n_tokens) {
   constexpr int64_t kSpanBlocks = kSpanK / kScaleK<C>;
   constexpr int64_t kStripPanels = Strip<V>::kRows / kPanelRows;
-  int32_t bases[kTileTokens * kSpanBlocks];
+  int32_t bases[kTileTokens * kSpanBlocks + kGroupsTogether];
   alignas(64) float y[kTileTokens][Strip<V>::kRows];
   Strip<V> strip;
   // The last strip may hang over the end of the range: those rows are not this call's to write.
@@ -137,8 +154,11 @@ static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t 
   for (int64_t k0 = 0; k0 < task.g.padded_k; k0 += kSpanK) {
     const int64_t span_end = min(k0 + kSpanK, task.g.padded_k);
     for (int64_t t = 0; t < n_tokens; ++t)
-      sum_inputs(task.input(token + t, k0), span_end - k0, kScaleK<C>, kStripOffset<C>,
-                 bases + t * kSpanBlocks);
+      if constexpr (kScaleK<C> == kGroupK)
+        sum_groups(task.input(token + t, k0), span_end - k0, kOffset<C>, bases + t * kSpanBlocks);
+      else
+        sum_blocks<V>(task.input(token + t, k0), span_end - k0, kScaleK<C>, kStripOffset<C>,
+                      bases + t * kSpanBlocks);
     for (int64_t panel = first_panel; panel <= last_panel; panel += kStripPanels) {
       if (k0 == 0)
         std::memset(y, 0, static_cast<size_t>(n_tokens) * sizeof y[0]);

@@ -15,17 +15,12 @@ namespace lapidary::vnni {
 
 template <class V, Code C>
 static void multiply(const Task& task, int64_t first_panel, int64_t n_panels, int64_t n_tokens) {
-  // A scale per group ends a sum every eight lines: then only the way that keeps the floats in
-  // registers is fast, at any number of tokens.
-  constexpr bool kScalePerGroup = kScaleK<C> == kGroupK;
-  constexpr int64_t kTile = kScalePerGroup ? kFewTokens : kTileTokens;
-  for (int64_t token = 0; token < n_tokens; token += kTile) {
-    const int64_t n_here = min(kTile, n_tokens - token);
-    if (n_here <= kFewTokens) {
+  for (int64_t token = 0; token < n_tokens; token += kTileTokens) {
+    const int64_t n_here = min(kTileTokens, n_tokens - token);
+    if (n_here <= kFewTokens)
       multiply_few_tokens<V, C>(task, first_panel, n_panels, token, n_here);
-    } else if constexpr (!kScalePerGroup) {
+    else
       multiply_many_tokens<V, C>(task, first_panel, n_panels, token, n_here);
-    }
   }
 }
 

@@ -12,6 +12,7 @@ namespace lapidary::vnni {
 inline constexpr int kLineBytes = 64;
 inline constexpr int kGroupLines = kGroupK / 4;
 inline constexpr int kTileGroups = kTileK / kGroupK;
+inline constexpr int kTileLines = kTileK / 4;
 
 inline constexpr int64_t kPrefetchBytes = 8192;  // as far ahead as pays on a stream of codes
 
@@ -26,7 +27,15 @@ template <Code C>
 inline constexpr int kOffset = C == Code::kW8 || C == Code::kW8x ? 128
                                : C == Code::kW6                  ? 32
                                : C == Code::kW5                  ? 16
+                               : C == Code::kW3                  ? 7
                                                                  : 8;
+
+template <Code C>
+inline constexpr int64_t kTileBytes = C == Code::kW8 || C == Code::kW8x   ? 1024
+                                      : C == Code::kW6                    ? 768
+                                      : C == Code::kW5                    ? 640
+                                      : C == Code::kW4 || C == Code::kW4x ? 512
+                                                                          : 384;
 
 static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -47,23 +56,38 @@ struct Task {
 
 }  // namespace
 
-// bases[k / sum_k] = -offset * sum of x over sum_k inputs, for n_k inputs, a multiple of 64.
-static inline void sum_inputs(const int8_t* x, int64_t n_k, int64_t sum_k, int offset,
-                              int32_t* bases) {
+// bases[group] = -offset * sum of x over the group's 32 inputs, for n_k inputs, a multiple of 64.
+// Writes groups by fours, so bases wants room for kGroupsTogether - 2 more than there are.
+inline constexpr int kGroupsTogether = 4;
+static inline void sum_groups(const int8_t* x, int64_t n_k, int offset, int32_t* bases) {
   const __m256i ones = _mm256_set1_epi8(1), word_ones = _mm256_set1_epi16(1);
-  std::memset(bases, 0, static_cast<size_t>((n_k + sum_k - 1) / sum_k) * sizeof *bases);
-  for (int64_t k = 0; k < n_k; k += kTileK) {
-    __m256i sums[kTileGroups];
-    for (int half = 0; half < kTileGroups; ++half) {
-      const auto* p = reinterpret_cast<const __m256i*>(x + k + half * kGroupK);
-      sums[half] = _mm256_madd_epi16(_mm256_maddubs_epi16(ones, _mm256_loadu_si256(p)), word_ones);
+  for (int64_t k = 0; k < n_k; k += kGroupsTogether * kGroupK) {
+    __m256i sums[kGroupsTogether] = {};
+    const int n_groups = k + kTileK < n_k ? kGroupsTogether : kTileGroups;
+    for (int group = 0; group < n_groups; ++group) {
+      const auto* p = reinterpret_cast<const __m256i*>(x + k + group * kGroupK);
+      sums[group] = _mm256_madd_epi16(_mm256_maddubs_epi16(ones, _mm256_loadu_si256(p)), word_ones);
     }
-    __m256i pairs = _mm256_hadd_epi32(sums[0], sums[1]);
-    pairs = _mm256_hadd_epi32(pairs, pairs);
-    const __m128i both =
-        _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
-    bases[k / sum_k] -= offset * _mm_extract_epi32(both, 0);
-    bases[(k + kGroupK) / sum_k] -= offset * _mm_extract_epi32(both, 1);
+    const __m256i four =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+    const __m128i totals =
+        _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bases + k / kGroupK),
+                     _mm_mullo_epi32(totals, _mm_set1_epi32(-offset)));
+  }
+}
+
+// The same over scale blocks of sum_k inputs, 64 or more.
+template <class V>
+static inline void sum_blocks(const int8_t* x, int64_t n_k, int64_t sum_k, int offset,
+                              int32_t* bases) {
+  const auto ones = V::set(0x01010101);
+  for (int64_t block = 0; block * sum_k < n_k; ++block) {
+    auto sum = V::set(0);
+    const int64_t end = min((block + 1) * sum_k, n_k);
+    for (int64_t k = block * sum_k; k < end; k += V::kBytes)
+      sum = V::dot(sum, ones, V::load(reinterpret_cast<const uint8_t*>(x + k)));
+    bases[block] = -offset * V::sum(sum);
   }
 }
 
