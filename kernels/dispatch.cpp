@@ -3,6 +3,9 @@
 #include <cstdlib>
 
 #include "formats/error.h"
+#if defined(LAPIDARY_X86)
+#include "kernels/amx.h"
+#endif
 #include "kernels/tables.h"
 
 namespace lapidary {
@@ -38,10 +41,12 @@ std::vector<const KernelTable*> available_kernels() {
                     __builtin_cpu_supports("f16c");
   if (avx2) tables.push_back(&kAvx2Kernels);
   if (avx2 && __builtin_cpu_supports("avxvnni")) tables.push_back(&kAvx2VnniKernels);
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
-    tables.push_back(&kAvx512Kernels);
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") &&
+                      __builtin_cpu_supports("avx512vbmi");
+  if (avx512) tables.push_back(&kAvx512Kernels);
+  if (avx512 && amx::enable()) tables.push_back(&amx_kernels());
 #endif
   return tables;
 }

@@ -10,6 +10,7 @@ extern const KernelTable kReferenceKernels;  // reference.cpp
 extern const KernelTable kAvx2Kernels;       // avx2.cpp
 extern const KernelTable kAvx2VnniKernels;   // avx2vnni.cpp
 extern const KernelTable kAvx512Kernels;     // avx512.cpp
+const KernelTable& amx_kernels();            // amx.cpp
 #endif
 
 }  // namespace lapidary
