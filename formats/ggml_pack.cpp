@@ -1,0 +1,90 @@
+// Writing blocks: the inverse of ggml_decode.cpp for the types that export offers.
+#include <cstring>
+
+#include "formats/ggml_blocks.h"
+
+namespace lapidary {
+namespace {
+
+void put_u16(uint16_t value, uint8_t* out) {
+  out[0] = static_cast<uint8_t>(value);
+  out[1] = static_cast<uint8_t>(value >> 8);
+}
+
+// Two bits per value, see two_bits() in ggml_decode.cpp. `out` is zero before.
+void put_two_bits(int i, int bits, uint8_t* out) {
+  out[32 * (i / 128) + i % 32] |= static_cast<uint8_t>(bits << (2 * (i % 128 / 32)));
+}
+
+// The head that Q4_K and Q5_K share: scale, minimum, then 8 + 8 six-bit numbers in twelve bytes.
+void put_min_head(const QMinKBlock& block, uint8_t* out) {
+  put_u16(block.scale, out);
+  put_u16(block.minimum, out + 2);
+  uint8_t* s = out + 4;
+  for (int j = 0; j < 4; ++j) {
+    const int high_scale = block.scales[j + 4], high_minimum = block.minima[j + 4];
+    s[j] = static_cast<uint8_t>(block.scales[j] | (high_scale >> 4) << 6);
+    s[j + 4] = static_cast<uint8_t>(block.minima[j] | (high_minimum >> 4) << 6);
+    s[j + 8] = static_cast<uint8_t>((high_scale & 15) | (high_minimum & 15) << 4);
+  }
+}
+
+void put_min_nibbles(const QMinKBlock& block, uint8_t* out) {
+  for (int pair = 0; pair < 4; ++pair)
+    for (int i = 0; i < 32; ++i)
+      out[32 * pair + i] = static_cast<uint8_t>((block.q[64 * pair + i] & 15) |
+                                                (block.q[64 * pair + 32 + i] & 15) << 4);
+}
+
+}  // namespace
+
+void pack_q8_0(uint16_t scale, std::span<const int8_t, 32> q, uint8_t* out) {
+  put_u16(scale, out);
+  std::memcpy(out + 2, q.data(), q.size());
+}
+
+void pack_nibbles(uint16_t scale, std::span<const uint8_t, 32> q, uint8_t* out) {
+  put_u16(scale, out);
+  for (int j = 0; j < 16; ++j) out[2 + j] = static_cast<uint8_t>(q[j] | q[j + 16] << 4);
+}
+
+void pack(const Q6KBlock& block, uint8_t* out) {
+  std::memset(out, 0, 192);
+  for (int i = 0; i < 256; ++i) {
+    const int q = block.q[i] + 32, j = i % 128;
+    out[64 * (i / 128) + j % 64] |= static_cast<uint8_t>((q & 15) << (4 * (j / 64)));
+    put_two_bits(i, q >> 4, out + 128);
+  }
+  std::memcpy(out + 192, block.scales, 16);
+  put_u16(block.scale, out + 208);
+}
+
+void pack_q4_k(const QMinKBlock& block, uint8_t* out) {
+  put_min_head(block, out);
+  put_min_nibbles(block, out + 16);
+}
+
+void pack_q5_k(const QMinKBlock& block, uint8_t* out) {
+  put_min_head(block, out);
+  std::memset(out + 16, 0, 32);
+  for (int i = 0; i < 256; ++i)
+    out[16 + i % 32] |= static_cast<uint8_t>((block.q[i] >> 4) << (i / 32));
+  put_min_nibbles(block, out + 48);
+}
+
+void pack(const Q3KBlock& block, uint8_t* out) {
+  std::memset(out, 0, 108);
+  for (int i = 0; i < 256; ++i) {
+    const int q = block.q[i] + 4;
+    out[i % 32] |= static_cast<uint8_t>((q >> 2) << (i / 32));
+    put_two_bits(i, q & 3, out + 32);
+  }
+  for (int s = 0; s < 16; ++s) {
+    const int scale = block.scales[s] + 32;
+    out[96 + s % 8] |= static_cast<uint8_t>((scale & 15) << (4 * (s / 8)));
+    out[104 + s % 4] |= static_cast<uint8_t>((scale >> 4) << (2 * (s / 4)));
+  }
+  put_u16(block.scale, out + 108);
+}
+
+}  // namespace lapidary
