@@ -1,0 +1,170 @@
+// Choosing types, then one pass over the tensors.
+#include "export/gguf_export.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <map>
+
+#include "export/exact_blocks.h"
+#include "export/ggml_encode.h"
+#include "export/gguf_metadata.h"
+#include "export/gguf_names.h"
+#include "export/gguf_tokenizer.h"
+#include "formats/error.h"
+#include "formats/gguf.h"
+#include "kernels/thread_pool.h"
+
+namespace lapidary {
+namespace {
+
+constexpr int64_t kChunkValues = int64_t{2} << 20;
+
+struct Plan {
+  GgufPlace place;
+  bool exact_copy = false;  // integers move as they are
+};
+
+bool is_lossless(Code code, GgmlType type) {
+  return type == GgmlType::kF32 || (code == Code::kF16 && type == GgmlType::kF16) ||
+         (code == Code::kBF16 && type == GgmlType::kBF16);
+}
+
+class Exporter {
+ public:
+  Exporter(const LapReader& model, const GgufExportOptions& options)
+      : model_(model), options_(options), pool_(options.n_threads) {
+    for (const LapTensor& t : model.index()) plan(t);
+    const std::vector<float> divisors = gguf_rope_divisors(model.metadata().config);
+    if (!divisors.empty()) {
+      divisors_.resize(divisors.size() * sizeof(float));
+      encode_blocks(GgmlType::kF32, divisors, divisors_);
+      tensors_.push_back({"rope_freqs.weight", {static_cast<int64_t>(divisors.size())}});
+    }
+  }
+
+  GgufExportReport run(const std::string& output, const Events& events) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<GgufPair> pairs = gguf_metadata(
+        model_.metadata(), std::filesystem::path(model_.describe()).stem(), main_type());
+    for (GgufPair& pair : gguf_tokenizer(model_.tokenizer_json(), model_.metadata().config))
+      pairs.push_back(std::move(pair));
+    GgufWriter writer(output, pairs, tensors_);
+    for (size_t i = 0; i < plans_.size(); ++i) {
+      events.progress({"tensors", i, plans_.size(), writer.position(), tensors_[i].name});
+      write(i, &writer, events);
+    }
+    if (!divisors_.empty()) writer.append(divisors_);
+    report_.file_bytes = writer.commit();
+    double values = 0, bytes = 0;
+    for (const GgufTensor& t : writer.tensors()) {
+      values += static_cast<double>(t.rows() * t.k());
+      bytes += static_cast<double>(t.bytes());
+    }
+    report_.bits_per_weight = 8.0 * bytes / values;
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    report_.seconds = seconds.count();
+    return std::move(report_);
+  }
+
+ private:
+  void plan(const LapTensor& t) {
+    Plan plan{gguf_place(model_.metadata().config, t.name)};
+    GgufTensor out{plan.place.name, t.shape, GgmlType::kF32};
+    if (plan.place.matrix) {
+      out.type = fitting_type(options_.type.value_or(nearest_type(t.code)), t.shape.back());
+      const std::optional<GgmlType> exact = exact_type(model_, t);
+      plan.exact_copy = exact && *exact == out.type;
+    }
+    report_.tensors.push_back(
+        {out.name, t.code, out.type, plan.exact_copy || is_lossless(t.code, out.type)});
+    plans_.push_back(std::move(plan));
+    tensors_.push_back(std::move(out));
+  }
+
+  // The type that takes the most weights.
+  GgmlType main_type() const {
+    std::map<GgmlType, int64_t> values;
+    for (const GgufTensor& t : tensors_) values[t.type] += t.rows() * t.k();
+    return std::max_element(values.begin(), values.end(),
+                            [](const auto& a, const auto& b) { return a.second < b.second; })
+        ->first;
+  }
+
+  void write(size_t index, GgufWriter* writer, const Events& events) {
+    const GgufTensor& t = tensors_[index];
+    // Interleaved heads stay within a chunk.
+    const int64_t unit = std::max(plans_[index].place.interleaved_head, 1);
+    const int64_t chunk = std::max(kChunkValues / t.k() / unit, int64_t{1}) * unit;
+    for (int64_t first = 0; first < t.rows(); first += chunk) {
+      events.poll();
+      const int64_t count = std::min(chunk, t.rows() - first);
+      blocks_.resize(static_cast<size_t>(count) * t.row_bytes());
+      if (plans_[index].exact_copy)
+        copy_exact(index, first, count);
+      else
+        encode(index, first, count);
+      writer->append(blocks_);
+    }
+  }
+
+  void copy_exact(size_t index, int64_t first, int64_t count) {
+    const GgufPlace& place = plans_[index].place;
+    const size_t row_bytes = tensors_[index].row_bytes();
+    if (place.interleaved_head == 0)
+      return copy_exact_rows(model_, model_.index()[index], first, count, blocks_);
+    for (int64_t row = 0; row < count; ++row)
+      copy_exact_rows(model_, model_.index()[index], source_row(place, first + row), 1,
+                      std::span(blocks_).subspan(static_cast<size_t>(row) * row_bytes, row_bytes));
+  }
+
+  void encode(size_t index, int64_t first, int64_t count) {
+    const GgufTensor& t = tensors_[index];
+    const GgufPlace& place = plans_[index].place;
+    const size_t k = static_cast<size_t>(t.k()), row_bytes = t.row_bytes();
+    values_.resize(static_cast<size_t>(count) * k);
+    model_.read_rows(index, first, count, values_);
+    if (place.add_one)
+      for (float& v : values_) v += 1.0f;
+    pool_.run(count, [&](int64_t row) {
+      const int64_t source = source_row(place, first + row) - first;
+      encode_blocks(t.type, std::span(values_).subspan(static_cast<size_t>(source) * k, k),
+                    std::span(blocks_).subspan(static_cast<size_t>(row) * row_bytes, row_bytes));
+    });
+  }
+
+  const LapReader& model_;
+  const GgufExportOptions& options_;
+  ThreadPool pool_;
+  std::vector<Plan> plans_;
+  std::vector<GgufTensor> tensors_;  // like plans_, then the divisors if any
+  std::vector<uint8_t> divisors_, blocks_;
+  std::vector<float> values_;
+  GgufExportReport report_;
+};
+
+}  // namespace
+
+GgmlType nearest_type(Code code) {
+  static constexpr std::array<GgmlType, kCodeCount> kNearest{
+      GgmlType::kF32,  GgmlType::kF16,  GgmlType::kBF16, GgmlType::kQ8_0, GgmlType::kQ6_K,
+      GgmlType::kQ5_K, GgmlType::kQ4_K, GgmlType::kQ3_K, GgmlType::kQ4_0, GgmlType::kQ8_0};
+  return kNearest[static_cast<size_t>(code)];
+}
+
+GgmlType fitting_type(GgmlType type, int64_t k) {
+  if (k % traits(type).block_values == 0) return type;
+  if (k % 32 != 0) return GgmlType::kF16;
+  const bool small = type == GgmlType::kQ4_K || type == GgmlType::kQ3_K;
+  return small ? GgmlType::kIQ4_NL : GgmlType::kQ8_0;
+}
+
+GgufExportReport export_gguf(const LapReader& model, const std::string& output,
+                             const GgufExportOptions& options, const Events& events) {
+  if (options.type && !can_encode(*options.type))
+    fail(ErrorCode::kUsage, "GGUF type {} can be read but not written", traits(*options.type).name);
+  return Exporter(model, options).run(output, events);
+}
+
+}  // namespace lapidary

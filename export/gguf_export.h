@@ -1,0 +1,48 @@
+// A model as a GGUF file, for llama.cpp and what is built on it.
+//
+// Streams: a few megabytes of rows at a time are decoded, rounded and written; the file appears
+// whole or not at all.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/events.h"
+#include "formats/ggml_type.h"
+#include "formats/lap.h"
+
+namespace lapidary {
+
+struct GgufExportOptions {
+  // Type of every matrix. Nothing: each tensor gets the type nearest to its code (see
+  // nearest_type).
+  std::optional<GgmlType> type;
+  int n_threads = 0;  // 0: all cores
+};
+
+struct GgufExportReport {
+  struct Tensor {
+    std::string name;  // in the GGUF file
+    Code code;
+    GgmlType type;
+    bool exact;  // every weight has the value it had
+  };
+  std::vector<Tensor> tensors;
+  uint64_t file_bytes = 0;
+  double bits_per_weight = 0;  // of all tensors
+  double seconds = 0;
+};
+
+// The GGUF type for a weight code: floats stay what they are; w8x, w8 -> Q8_0; w6 -> Q6_K; w5 ->
+// Q5_K; w4x -> Q4_0; w4 -> Q4_K; w3 -> Q3_K.
+GgmlType nearest_type(Code code);
+
+// Rows that are not whole blocks of 256 take the 32-wide type of about the same size.
+GgmlType fitting_type(GgmlType type, int64_t k);
+
+GgufExportReport export_gguf(const LapReader& model, const std::string& output,
+                             const GgufExportOptions& options, const Events& events);
+
+}  // namespace lapidary
