@@ -10,17 +10,16 @@ void Forward::attention(int layer) {
   Workspace& ws = workspace_;
   const LayerWeights& weights = model_.layers[layer];
   const bool owns_kv = config_.owns_kv(layer);
-  norm(ws.hidden.data(), weights.input_norm, ws.normed.data());
-
+  const auto make_normed = [&](int64_t t) { norm(t, ws.hidden, weights.input_norm, ws.normed); };
   const Product q{&weights.q, ws.q.data()};
   const Product k{&weights.k, ws.k.data()};
   const Product v{&weights.v, ws.v.data()};
   if (!owns_kv)
-    linear_.multiply(ws.normed.data(), ws.rows, config_.d_model, {q});
+    linear_.multiply(ws.normed.data(), ws.rows, config_.d_model, {q}, make_normed);
   else if (config_.layers[layer].k_eq_v)
-    linear_.multiply(ws.normed.data(), ws.rows, config_.d_model, {q, k});
+    linear_.multiply(ws.normed.data(), ws.rows, config_.d_model, {q, k}, make_normed);
   else
-    linear_.multiply(ws.normed.data(), ws.rows, config_.d_model, {q, k, v});
+    linear_.multiply(ws.normed.data(), ws.rows, config_.d_model, {q, k, v}, make_normed);
 
   pool_.run(n(), [&](int64_t t) {
     finish_q(layer, t);
@@ -30,7 +29,7 @@ void Forward::attention(int layer) {
   if (ws.rows.empty()) return;
   page_attention_.run(config_.layers[layer], ws.rows, ws.q.data(), ws.attended.data());
   linear_.multiply(ws.attended.data(), ws.rows, weights.o.k, {{&weights.o, ws.branch.data()}});
-  add_branch(ws.branch.data(), weights.post_attention_norm);
+  leave_branch(weights.post_attention_norm);
 }
 
 // Per-head norm, RoPE and the attention scale.

@@ -5,6 +5,10 @@
 // transformers' modeling_gemma4.py, and its neighbours for the other families. Everything is
 // float32 between the matrices; each row is computed in an order of its own, so batches change no
 // bit.
+//
+// Each branch (attention, MLP, per-layer embedding) leaves its output in workspace().branch; the
+// pass over tokens that reads the residual stream next adds it, norms and quantizes. So a layer of
+// one token meets all threads only for its products and attention.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +47,7 @@ class Forward {
   void choose_experts(int layer);
   void group_by_expert(int n_experts, int n_used);
   void run_experts(int layer);
+  void combine_experts(int layer);
   // attention.cpp
   void attention(int layer);
   void finish_q(int layer, int64_t t);
@@ -51,15 +56,17 @@ class Forward {
   // forward.cpp
   void embed();
   void mlp(int layer);
-  void dense_mlp(int layer, const float* x, float* out);
-  void head();
+  void dense_mlp(int layer);
+  void finish_layer(int layer);
+  void head(const LayerTap& tap);
 
   int64_t n() const { return static_cast<int64_t>(workspace_.rows.size()); }
-  // out = RMSNorm of each row of x [n, d_model]; `weight` empty: weightless.
-  void norm(const float* x, const std::vector<float>& weight, float* out);
-  // hidden += branch, through `weight`'s norm where the model has norms on branch outputs.
-  void add_branch(float* branch, const std::vector<float>& weight);
-  void activate(const float* gate, const float* up, int64_t width, float* out) const;
+  // out = RMSNorm of x, row t of both [n, d_model]; `weight` empty: weightless.
+  void norm(int64_t t, AlignedBuffer<float>& x, const std::vector<float>& weight,
+            AlignedBuffer<float>& out);
+  // The branch at hand waits to be added, through this norm where the model has norms on outputs.
+  void leave_branch(const std::vector<float>& norm) { branch_norm_ = &norm; }
+  void join_branch(int64_t t);  // hidden += the branch that waits, if any, of row t
 
   const Model& model_;
   const ModelConfig& config_;
@@ -67,10 +74,12 @@ class Forward {
   ThreadPool pool_;
   RopeTable rope_;
   Workspace workspace_;
+  GatedActivation gated_;
   Linear linear_;
   PageAttention page_attention_;
-  std::vector<Product> expert_products_;  // reserved for all experts
-  int last_kv_layer_ = 0;                 // later layers only read K and V
+  std::vector<Product> expert_products_;             // reserved for all experts
+  const std::vector<float>* branch_norm_ = nullptr;  // of the branch that waits; null: none does
+  int last_kv_layer_ = 0;                            // later layers only read K and V
 };
 
 }  // namespace lapidary

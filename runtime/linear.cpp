@@ -12,6 +12,10 @@ namespace {
 // Panels under one work item. One panel of a narrow matrix is a few microseconds of work, less than
 // handing it over costs; four keep the tail of a run short enough on large ones.
 constexpr int64_t kPanelsPerItem = 4;
+constexpr int64_t kRowsPerItem = kPanelsPerItem * kPanelRows;
+// Tokens whose gate and up outputs lie in L2 until they are activated: 72 KiB. A multiple of what
+// the matrix kernels handle together.
+constexpr int64_t kGatedTokens = 128;
 
 int64_t padded(int64_t k) { return (k + kTileK - 1) / kTileK * kTileK; }
 int64_t n_scales(int64_t padded_k) {
@@ -30,31 +34,91 @@ MatrixView float_matrix(const std::vector<float>& values, int64_t rows, int64_t 
 }  // namespace
 
 Linear::Linear(const KernelTable& kernels, ThreadPool& pool, ActivationType activations,
-               int64_t n_floats, int64_t n_rows, int64_t n_jobs, int64_t widest_output)
-    : kernels_(kernels), pool_(pool), activations_(activations), widest_output_(widest_output) {
+               GatedActivation gated, const LinearSizes& sizes)
+    : kernels_(kernels),
+      pool_(pool),
+      activations_(activations),
+      gated_(gated),
+      widest_output_(sizes.widest_output) {
   for (Form& form : forms_) {
-    form.floats = AlignedBuffer<float>(n_floats);
-    form.q = AlignedBuffer<int8_t>(n_floats);
+    if (activations == ActivationType::k16Bit) {
+      form.floats = AlignedBuffer<float>(sizes.n_floats);
+      continue;
+    }
+    form.q = AlignedBuffer<int8_t>(sizes.n_floats);
     // Every row starts its own block, so a row may have one more than its share.
-    form.scales = AlignedBuffer<float>(n_floats / kActivationBlockK + n_rows);
+    form.scales = AlignedBuffer<float>(sizes.n_floats / kActivationBlockK + sizes.n_rows);
   }
-  jobs_.reserve(n_jobs);
+  jobs_.reserve(static_cast<size_t>(sizes.n_products));
 }
 
-void Linear::multiply(const float* x, int64_t n_rows, int64_t k,
-                      std::span<const Product> products) {
+void Linear::begin(const float* x, int64_t n_rows, int64_t k, std::span<const Product> products) {
   x_ = x;
   n_rows_ = n_rows;
   k_ = k;
-  for (Form& form : forms_) form.has_floats = form.has_int8 = false;
+  width_ = padded(k);
+  reads_floats_ = forms_[0].wanted = forms_[1].wanted = false;
+  const auto want = [&](const MatrixView& w) {
+    LAPIDARY_CHECK(w.k == k);
+    (traits(w.code).is_float ? reads_floats_ : forms_[w.rotated].wanted) = true;
+  };
+  for (const Product& product : products) {
+    want(*product.w);
+    if (product.up.w) want(*product.up.w);
+  }
+  for (const Form& form : forms_)
+    LAPIDARY_CHECK(!form.wanted || n_rows * width_ <= std::max(form.floats.size(), form.q.size()));
+}
 
+void Linear::prepare_row(int64_t t) {
+  const float* x = x_ + t * k_;
+  for (const bool rotated : {false, true}) {
+    Form& form = forms_[rotated];
+    if (!form.wanted) continue;
+    if (activations_ == ActivationType::kInt8) {
+      quantize_row(x, rotated, form.q.row(t, width_), form.scales.row(t, n_scales(width_)));
+      continue;
+    }
+    float* row = form.floats.row(t, width_);
+    std::copy_n(x, k_, row);
+    std::fill(row + k_, row + width_, 0.0f);
+    if (rotated) kernels_.rotate(row, 1, width_);
+  }
+}
+
+// One scale block at a time, in L1: rotation works within 64 values, a scale within 512.
+void Linear::quantize_row(const float* x, bool rotated, int8_t* q, float* scales) const {
+  alignas(64) float block[kActivationBlockK];
+  for (int64_t k = 0; k < width_; k += kActivationBlockK) {
+    const int64_t n = std::min<int64_t>(kActivationBlockK, width_ - k), given = std::min(n, k_ - k);
+    if (rotated || given < n) {
+      std::copy_n(x + k, given, block);
+      std::fill(block + given, block + n, 0.0f);
+    }
+    if (rotated) kernels_.rotate(block, 1, n);
+    kernels_.quantize(rotated || given < n ? block : x + k, 1, n, q + k, scales++);
+  }
+}
+
+void Linear::repeat_row(int64_t from, int64_t to) {
+  for (Form& form : forms_) {
+    if (!form.wanted) continue;
+    if (activations_ == ActivationType::k16Bit) {
+      std::copy_n(form.floats.row(from, width_), width_, form.floats.row(to, width_));
+      continue;
+    }
+    std::copy_n(form.q.row(from, width_), width_, form.q.row(to, width_));
+    std::copy_n(form.scales.row(from, n_scales(width_)), n_scales(width_),
+                form.scales.row(to, n_scales(width_)));
+  }
+}
+
+void Linear::run(std::span<const Product> products) {
   jobs_.clear();
   int64_t n_items = 0;
   for (const Product& product : products) {
     if (product.n_rows == 0) continue;
-    LAPIDARY_CHECK(product.w->k == k);
-    prepare(*product.w);
-    const int64_t panels = n_panels(*product.w);
+    const int64_t panels = (product.width() + kPanelRows - 1) / kPanelRows;
     jobs_.push_back({&product, panels, n_items});
     n_items += (panels + kPanelsPerItem - 1) / kPanelsPerItem;
   }
@@ -64,59 +128,59 @@ void Linear::multiply(const float* x, int64_t n_rows, int64_t k,
                          [](int64_t i, const Job& job) { return i < job.first_item; });
     const Job& job = *(after - 1);
     const int64_t first = (item - job.first_item) * kPanelsPerItem;
-    run_panels(*job.product, first, std::min(kPanelsPerItem, job.n_panels - first));
+    const int64_t n_here = std::min(kPanelsPerItem, job.n_panels - first);
+    if (job.product->up.w)
+      run_gated(*job.product, first, n_here);
+    else
+      run_panels(*job.product, first, n_here);
   });
-}
-
-void Linear::multiply(const float* x, std::span<const Row> rows, int64_t k,
-                      std::initializer_list<Product> products) {
-  multiply(x, static_cast<int64_t>(rows.size()), k,
-           std::span<const Product>(products.begin(), products.size()));
-  for (const Product& product : products) add_adapters(x, rows, k, product);
-}
-
-// Makes the form that `w` wants, unless an earlier matrix of this input had it made.
-void Linear::prepare(const MatrixView& w) {
-  if (traits(w.code).is_float) return;
-  Form& form = forms_[w.rotated];
-  const bool want_int8 = activations_ == ActivationType::kInt8;
-  const bool make_floats = !form.has_floats, make_int8 = want_int8 && !form.has_int8;
-  if (!make_floats && !make_int8) return;
-  const int64_t width = padded(k_);
-  LAPIDARY_CHECK(n_rows_ * width <= form.floats.size());
-  pool_.run(n_rows_, [&](int64_t t) {
-    float* row = form.floats.row(t, width);
-    if (make_floats) {
-      std::copy_n(x_ + t * k_, k_, row);
-      std::fill(row + k_, row + width, 0.0f);
-      if (w.rotated) kernels_.rotate(row, 1, width);
-    }
-    if (make_int8)
-      kernels_.quantize(row, 1, width, form.q.row(t, width), form.scales.row(t, n_scales(width)));
-  });
-  form.has_floats = true;
-  form.has_int8 = form.has_int8 || want_int8;
 }
 
 void Linear::run_panels(const Product& product, int64_t first_panel, int64_t n_panels) {
-  const MatrixView& w = *product.w;
-  const int64_t first = product.first;
   const int64_t n_rows = product.n_rows < 0 ? n_rows_ : product.n_rows;
-  float* y = product.y + first * w.rows;
+  run_rows(*product.w, first_panel, n_panels, product.first, n_rows,
+           product.y + product.first * product.w->rows, product.w->rows);
+}
+
+// The same rows of gate and up, a tile of tokens at a time; neither leaves the cache. Up's rows may
+// start within a panel (both halves in one matrix), then they touch one panel more.
+void Linear::run_gated(const Product& product, int64_t first_panel, int64_t n_panels) {
+  constexpr int64_t kUpRows = kRowsPerItem + kPanelRows;
+  alignas(64) float gate[kGatedTokens * kRowsPerItem];
+  alignas(64) float up[kGatedTokens * kUpRows];
+  const int64_t row = first_panel * kPanelRows;
+  const int64_t n_here = std::min(n_panels * kPanelRows, product.up.width - row);
+  const int64_t up_row = product.up.first_row + row;
+  const int64_t up_panel = up_row / kPanelRows;
+  const int64_t up_panels = (up_row + n_here + kPanelRows - 1) / kPanelRows - up_panel;
+  const int64_t end = product.first + (product.n_rows < 0 ? n_rows_ : product.n_rows);
+  for (int64_t t0 = product.first; t0 < end; t0 += kGatedTokens) {
+    const int64_t n_tokens = std::min(kGatedTokens, end - t0);
+    // Kernels index outputs by the matrix's row: shift the scratch accordingly.
+    run_rows(*product.w, first_panel, n_panels, t0, n_tokens, gate - row, kRowsPerItem);
+    run_rows(*product.up.w, up_panel, up_panels, t0, n_tokens, up - up_panel * kPanelRows, kUpRows);
+    for (int64_t t = 0; t < n_tokens; ++t)
+      gated_(gate + t * kRowsPerItem, up + t * kUpRows + up_row % kPanelRows, n_here,
+             product.y + (t0 + t) * product.up.width + row);
+  }
+}
+
+// Panels of `w` times n_rows rows of the input from first_row on; y is the first one's output.
+void Linear::run_rows(const MatrixView& w, int64_t first_panel, int64_t n_panels, int64_t first_row,
+                      int64_t n_rows, float* y, int64_t ldy) {
   if (traits(w.code).is_float) {
-    kernels_.matmul_float(w, first_panel, n_panels, x_ + first * k_, k_, n_rows, y, w.rows);
+    kernels_.matmul_float(w, first_panel, n_panels, x_ + first_row * k_, k_, n_rows, y, ldy);
     return;
   }
   Form& form = forms_[w.rotated];
-  const int64_t width = padded(k_);
   if (activations_ == ActivationType::k16Bit) {
-    kernels_.matmul_float(w, first_panel, n_panels, form.floats.row(first, width), width, n_rows, y,
-                          w.rows);
+    kernels_.matmul_float(w, first_panel, n_panels, form.floats.row(first_row, width_), width_,
+                          n_rows, y, ldy);
     return;
   }
-  const Int8Activations input{form.q.row(first, width), form.scales.row(first, n_scales(width)),
-                              width};
-  kernels_.matmul_int8(w, first_panel, n_panels, input, n_rows, y, w.rows);
+  const Int8Activations input{form.q.row(first_row, width_),
+                              form.scales.row(first_row, n_scales(width_)), width_};
+  kernels_.matmul_int8(w, first_panel, n_panels, input, n_rows, y, ldy);
 }
 
 void Linear::reserve_rank(int64_t rank) {
@@ -125,26 +189,30 @@ void Linear::reserve_rank(int64_t rank) {
   lora_ = AlignedBuffer<float>((rank + widest_output_) * pool_.n_threads());
 }
 
+bool Linear::any_adapted(std::span<const Row> rows, const MatrixView& w) const {
+  return std::any_of(rows.begin(), rows.end(),
+                     [&](const Row& row) { return row.adapter && row.adapter->find(w); });
+}
+
 // y = row_factor * (y + B (A x)) for each row that has an adapter for this matrix. One row at a
 // time: a row's sum must not depend on its neighbours, and A and B are small enough to stay in
 // cache.
-void Linear::add_adapters(const float* x, std::span<const Row> rows, int64_t k,
-                          const Product& product) {
-  const auto adapted = [&](const Row& row) { return row.adapter && row.adapter->find(*product.w); };
-  if (std::none_of(rows.begin(), rows.end(), adapted)) return;
+void Linear::add_adapters(std::span<const Row> rows, const Product& product) {
+  if (!any_adapted(rows, *product.w)) return;
+  LAPIDARY_CHECK(!product.up.w);  // the sum belongs before the activation
   const int64_t n_out = product.w->rows;
   run_in_lanes(pool_, static_cast<int64_t>(rows.size()), [&](int64_t lane, int64_t t) {
-    if (!adapted(rows[t])) return;
-    const AdapterMatrix& m = *rows[t].adapter->find(*product.w);
+    const AdapterMatrix* m = rows[t].adapter ? rows[t].adapter->find(*product.w) : nullptr;
+    if (!m) return;
     float* ax = lora_.row(lane, max_rank_ + widest_output_);
     float* bax = ax + max_rank_;
-    const MatrixView a = float_matrix(m.a, m.rank, k);
-    const MatrixView b = float_matrix(m.b, n_out, m.rank);
-    kernels_.matmul_float(a, 0, n_panels(a), x + t * k, k, 1, ax, m.rank);
-    kernels_.matmul_float(b, 0, n_panels(b), ax, m.rank, 1, bax, n_out);
+    const MatrixView a = float_matrix(m->a, m->rank, k_);
+    const MatrixView b = float_matrix(m->b, n_out, m->rank);
+    kernels_.matmul_float(a, 0, n_panels(a), x_ + t * k_, k_, 1, ax, m->rank);
+    kernels_.matmul_float(b, 0, n_panels(b), ax, m->rank, 1, bax, n_out);
     float* y = product.y + t * n_out;
     for (int64_t i = 0; i < n_out; ++i) y[i] += bax[i];
-    for (size_t i = 0; i < m.row_factor.size(); ++i) y[i] *= m.row_factor[i];
+    for (size_t i = 0; i < m->row_factor.size(); ++i) y[i] *= m->row_factor[i];
   });
 }
 

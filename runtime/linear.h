@@ -1,9 +1,11 @@
 // Matrix products of the forward pass: one input, several matrices, one parallel run.
 //
 // A matrix wants its input in one of three forms: floats as they are (float codes), floats padded
-// to 64 and perhaps rotated, or those as int8. Each form of an input is made once, when the first
-// matrix asks for it, so q, k, v or gate, up share the work. Work is shared out by panels of 16
-// output rows. Adapters are added afterwards, token by token.
+// to 64 and perhaps rotated, or those as int8. Each form is made once for all matrices of an input,
+// row by row, by the thread that makes the row: whatever comes before (a norm, a residual sum) runs
+// in the same pass. Work is shared out by panels of 16 output rows; a gated product (MLP) has the
+// rows of gate and up that belong together in one work item and activates them there. Adapters are
+// added afterwards, token by token.
 #pragma once
 
 #include <cstdint>
@@ -18,31 +20,83 @@
 
 namespace lapidary {
 
+// The second half of a gated product: rows [first_row, first_row + width) of `w`.
+struct UpRows {
+  const MatrixView* w = nullptr;
+  int64_t first_row = 0, width = 0;
+};
+
 // y[t, :] = W x[t, :] for input rows t in [first, first + n_rows); y is indexed by the same t.
+// Gated: y[t, :] = activation(gate x[t, :]) * (up x[t, :]), where gate is the first up.width rows
+// of W.
 struct Product {
   const MatrixView* w;
-  float* y;  // [input rows, w->rows]
+  float* y;  // [input rows, width()]
   int64_t first = 0;
   int64_t n_rows = -1;  // -1: all
+  UpRows up{};
+  int64_t width() const { return up.w ? up.width : w->rows; }
+};
+
+using GatedActivation = decltype(KernelTable::gelu_mul);
+
+struct LinearSizes {
+  int64_t n_floats = 0;       // padded values of the largest input
+  int64_t n_rows = 0;         // rows of the longest input
+  int64_t n_products = 4;     // of one input
+  int64_t widest_output = 0;  // of one product
 };
 
 class Linear {
  public:
-  // Buffers for inputs of at most `n_floats` padded values, `n_rows` rows, and `n_jobs` products.
-  Linear(const KernelTable& kernels, ThreadPool& pool, ActivationType activations, int64_t n_floats,
-         int64_t n_rows, int64_t n_jobs, int64_t widest_output);
+  Linear(const KernelTable& kernels, ThreadPool& pool, ActivationType activations,
+         GatedActivation gated, const LinearSizes& sizes);
 
-  // All products of one input x [n_rows, k].
-  void multiply(const float* x, int64_t n_rows, int64_t k, std::span<const Product> products);
-  // The same for the rows of a batch, with each row's adapter.
+  // All products of one input x [n, k] of a batch, with each row's adapter. make_row(t) writes row
+  // t of x first. REQUIRES: no row has an adapter for the matrices of a gated product.
+  template <class MakeRow>
   void multiply(const float* x, std::span<const Row> rows, int64_t k,
-                std::initializer_list<Product> products);
+                std::initializer_list<Product> products, MakeRow make_row) {
+    const std::span<const Product> all(products.begin(), products.size());
+    begin(x, static_cast<int64_t>(rows.size()), k, all);
+    each_row(n_rows_, [&](int64_t t) {
+      make_row(t);
+      prepare_row(t);
+    });
+    run(all);
+    for (const Product& product : all) add_adapters(rows, product);
+  }
+  void multiply(const float* x, std::span<const Row> rows, int64_t k,
+                std::initializer_list<Product> products) {
+    multiply(x, rows, k, products, [](int64_t) {});
+  }
 
+  // The same in steps, without adapters: begin, then prepare_row or repeat_row for every row of x,
+  // by any thread, then run.
+  void begin(const float* x, int64_t n_rows, int64_t k, std::span<const Product> products);
+  void prepare_row(int64_t t);
+  void repeat_row(int64_t from, int64_t to);  // x[to] is x[from], which is prepared
+  void run(std::span<const Product> products);
+  bool reads_floats() const { return reads_floats_; }  // some product reads x itself
+
+  // f(t) for each of n rows of the input at hand; in parallel unless that would cost more.
+  template <class F>
+  void each_row(int64_t n, F&& f) {
+    if (n * k_ > kSerialFloats)
+      pool_.run(n, f);
+    else
+      for (int64_t t = 0; t < n; ++t) f(t);
+  }
+
+  bool any_adapted(std::span<const Row> rows, const MatrixView& w) const;
   void reserve_rank(int64_t rank);  // adapter scratch
 
  private:
+  // Preparing this much takes a few microseconds, as handing it over would.
+  static constexpr int64_t kSerialFloats = 8192;
+
   struct Form {  // an input as packed matrices want it, plain or rotated
-    bool has_floats = false, has_int8 = false;
+    bool wanted = false;
     AlignedBuffer<float> floats;
     AlignedBuffer<int8_t> q;
     AlignedBuffer<float> scales;
@@ -52,19 +106,24 @@ class Linear {
     int64_t n_panels;
     int64_t first_item;
   };
-  void prepare(const MatrixView& w);
+  void quantize_row(const float* x, bool rotated, int8_t* q, float* scales) const;
   void run_panels(const Product& product, int64_t first_panel, int64_t n_panels);
-  void add_adapters(const float* x, std::span<const Row> rows, int64_t k, const Product& product);
+  void run_gated(const Product& product, int64_t first_panel, int64_t n_panels);
+  void run_rows(const MatrixView& w, int64_t first_panel, int64_t n_panels, int64_t first_row,
+                int64_t n_rows, float* y, int64_t ldy);
+  void add_adapters(std::span<const Row> rows, const Product& product);
 
   const KernelTable& kernels_;
   ThreadPool& pool_;
   ActivationType activations_;
+  GatedActivation gated_;
   Form forms_[2];  // [rotated]
+  bool reads_floats_ = false;
   std::vector<Job> jobs_;
   AlignedBuffer<float> lora_;  // per lane: [rank] of A x, then [widest output] of B (A x)
   int64_t max_rank_ = 0, widest_output_;
   const float* x_ = nullptr;  // the input at hand
-  int64_t n_rows_ = 0, k_ = 0;
+  int64_t n_rows_ = 0, k_ = 0, width_ = 0;
 };
 
 }  // namespace lapidary

@@ -12,20 +12,11 @@
 namespace lapidary {
 
 void Forward::mlp_with_experts(int layer) {
-  Workspace& ws = workspace_;
-  const LayerWeights& weights = model_.layers[layer];
   choose_experts(layer);
   run_experts(layer);
-  norm(ws.expert_branch.data(), weights.post_ff_norm_2, ws.expert_branch.data());
-
-  norm(ws.hidden.data(), weights.pre_ff_norm, ws.normed.data());
-  dense_mlp(layer, ws.normed.data(), ws.branch.data());
-  norm(ws.branch.data(), weights.post_ff_norm_1, ws.branch.data());
-
-  float* branch = ws.branch.data();
-  const float* experts = ws.expert_branch.data();
-  for (int64_t i = 0; i < n() * config_.d_model; ++i) branch[i] += experts[i];
-  add_branch(branch, weights.post_ff_norm);
+  dense_mlp(layer);
+  combine_experts(layer);
+  leave_branch(model_.layers[layer].post_ff_norm);
 }
 
 // Per token the n_experts_used best, in ascending expert order, and what each one's output weighs:
@@ -37,13 +28,16 @@ void Forward::choose_experts(int layer) {
   const int n_used = config_.layers[layer].n_experts_used;
   const int64_t d_model = config_.d_model;
   const float input_scale = 1.0f / std::sqrt(static_cast<float>(d_model));
-  pool_.run(n(), [&](int64_t t) {
-    float* z = ws.normed.row(t, d_model);
-    kernels_.rms_norm(ws.hidden.row(t, d_model), nullptr, 0.0f, config_.norm_eps, 1, d_model, z);
-    for (int64_t i = 0; i < d_model; ++i) z[i] = z[i] * weights.router_scale[i] * input_scale;
-  });
-  linear_.multiply(ws.normed.data(), ws.rows, d_model,
-                   {{&weights.router, ws.router_logits.data()}});
+  linear_.multiply(ws.normed.data(), ws.rows, d_model, {{&weights.router, ws.router_logits.data()}},
+                   [&](int64_t t) {
+                     join_branch(t);
+                     float* z = ws.normed.row(t, d_model);
+                     kernels_.rms_norm(ws.hidden.row(t, d_model), nullptr, 0.0f, config_.norm_eps,
+                                       1, d_model, z);
+                     for (int64_t i = 0; i < d_model; ++i)
+                       z[i] = z[i] * weights.router_scale[i] * input_scale;
+                   });
+  branch_norm_ = nullptr;
   pool_.run(n(), [&](int64_t t) {
     const float* logits = ws.router_logits.row(t, n_experts);
     int32_t* chosen = ws.chosen.row(t, n_used);
@@ -82,6 +76,8 @@ void Forward::group_by_expert(int n_experts, int n_used) {
   first[0] = 0;
 }
 
+// expert_out = down(activation(gate(z)) * up(z)), z = norm(hidden), for every (token, expert) pair:
+// two runs of all threads, each over a list of (expert, rows of its matrix).
 void Forward::run_experts(int layer) {
   Workspace& ws = workspace_;
   const LayerWeights& weights = model_.layers[layer];
@@ -89,36 +85,57 @@ void Forward::run_experts(int layer) {
   const int n_used = shape.n_experts_used;
   const int64_t d_model = config_.d_model, d_expert = shape.d_expert, n_slots = n() * n_used;
   group_by_expert(shape.n_experts, n_used);
-  norm(ws.hidden.data(), weights.pre_ff_norm_2, ws.normed.data());
-  pool_.run(n_slots, [&](int64_t slot) {
-    std::copy_n(ws.normed.row(slot / n_used, d_model), d_model,
-                ws.expert_in.row(ws.grouped_row.data()[slot], d_model));
-  });
-
-  const int32_t* first = ws.expert_first.data();
-  const auto multiply = [&](const std::vector<MatrixView>& experts, const float* x, int64_t k,
-                            float* y) {
+  const auto list_products = [&](const std::vector<MatrixView>& experts, float* y, UpRows up) {
+    const int32_t* first = ws.expert_first.data();
     expert_products_.clear();
-    for (int e = 0; e < shape.n_experts; ++e)
-      if (first[e + 1] > first[e])
-        expert_products_.push_back({&experts[e], y, first[e], first[e + 1] - first[e]});
-    linear_.multiply(x, n_slots, k, expert_products_);
+    for (int e = 0; e < shape.n_experts; ++e) {
+      if (first[e + 1] == first[e]) continue;
+      if (up.width > 0) up.w = &experts[e];
+      expert_products_.push_back({&experts[e], y, first[e], first[e + 1] - first[e], up});
+    }
   };
-  multiply(weights.expert_gate_up, ws.expert_in.data(), d_model, ws.expert_gate_up.data());
-  pool_.run(n_slots, [&](int64_t row) {
-    const float* gate = ws.expert_gate_up.row(row, 2 * d_expert);
-    activate(gate, gate + d_expert, d_expert, ws.expert_act.row(row, d_expert));
-  });
-  multiply(weights.expert_down, ws.expert_act.data(), d_expert, ws.expert_out.data());
 
+  // A token's row is made once, in the place of its first expert's, and repeated for the others.
+  list_products(weights.expert_gate_up, ws.expert_act.data(),
+                {.first_row = d_expert, .width = d_expert});
+  linear_.begin(ws.expert_in.data(), n_slots, d_model, expert_products_);
+  linear_.each_row(n(), [&](int64_t t) {
+    const int32_t* slots = ws.grouped_row.row(t, n_used);
+    float* z = ws.expert_in.row(slots[0], d_model);
+    kernels_.rms_norm(ws.hidden.row(t, d_model), weights.pre_ff_norm_2.data(),
+                      config_.norm_unit_offset ? 1.0f : 0.0f, config_.norm_eps, 1, d_model, z);
+    linear_.prepare_row(slots[0]);
+    for (int i = 1; i < n_used; ++i) {
+      linear_.repeat_row(slots[0], slots[i]);
+      if (linear_.reads_floats()) std::copy_n(z, d_model, ws.expert_in.row(slots[i], d_model));
+    }
+  });
+  linear_.run(expert_products_);
+
+  list_products(weights.expert_down, ws.expert_out.data(), {});
+  linear_.begin(ws.expert_act.data(), n_slots, d_expert, expert_products_);
+  linear_.each_row(n_slots, [&](int64_t row) { linear_.prepare_row(row); });
+  linear_.run(expert_products_);
+}
+
+// branch = norm(branch of the dense MLP) + norm(weighted sum of the token's experts, ascending)
+void Forward::combine_experts(int layer) {
+  Workspace& ws = workspace_;
+  const LayerWeights& weights = model_.layers[layer];
+  const int n_used = config_.layers[layer].n_experts_used;
+  const int64_t d_model = config_.d_model;
   pool_.run(n(), [&](int64_t t) {
-    float* out = ws.expert_branch.row(t, d_model);
-    std::fill_n(out, d_model, 0.0f);
+    float* sum = ws.expert_branch.row(t, d_model);
+    std::fill_n(sum, d_model, 0.0f);
     for (int64_t slot = t * n_used; slot < (t + 1) * n_used; ++slot) {
       const float weight = ws.chosen_weight.data()[slot];
       const float* expert = ws.expert_out.row(ws.grouped_row.data()[slot], d_model);
-      for (int64_t i = 0; i < d_model; ++i) out[i] += weight * expert[i];
+      for (int64_t i = 0; i < d_model; ++i) sum[i] += weight * expert[i];
     }
+    norm(t, ws.expert_branch, weights.post_ff_norm_2, ws.expert_branch);
+    norm(t, ws.branch, weights.post_ff_norm_1, ws.branch);
+    float* branch = ws.branch.row(t, d_model);
+    for (int64_t i = 0; i < d_model; ++i) branch[i] += sum[i];
   });
 }
 

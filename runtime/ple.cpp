@@ -47,21 +47,20 @@ void Forward::combine_ple() {
   });
 }
 
-// hidden += norm(projection(act(gate(hidden)) * ple))
+// branch = projection(activation(gate(hidden)) * ple)
 void Forward::inject_ple(int layer) {
   Workspace& ws = workspace_;
   const LayerWeights& weights = model_.layers[layer];
   const int64_t width = config_.ple_width;
   linear_.multiply(ws.hidden.data(), ws.rows, config_.d_model,
-                   {{&weights.ple_gate, ws.ple_gate.data()}});
-  pool_.run(n(), [&](int64_t t) {
-    float* gate = ws.ple_gate.row(t, width);
-    const float* ple = ws.ple.row(ws.rows[t].source, config_.n_layers() * width) + layer * width;
-    activate(gate, ple, width, gate);
-  });
+                   {{&weights.ple_gate, ws.ple_gate.data()}}, [&](int64_t t) { join_branch(t); });
   linear_.multiply(ws.ple_gate.data(), ws.rows, width,
-                   {{&weights.ple_projection, ws.branch.data()}});
-  add_branch(ws.branch.data(), weights.post_ple_norm);
+                   {{&weights.ple_projection, ws.branch.data()}}, [&](int64_t t) {
+                     float* gate = ws.ple_gate.row(t, width);
+                     const int64_t all = config_.n_layers() * width;
+                     gated_(gate, ws.ple.row(ws.rows[t].source, all) + layer * width, width, gate);
+                   });
+  leave_branch(weights.post_ple_norm);
 }
 
 }  // namespace lapidary

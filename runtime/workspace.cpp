@@ -44,7 +44,6 @@ Workspace::Workspace(const ModelConfig& config, int max_batch_tokens, int max_lo
     router_logits = floats(n, n_experts);
     expert_in = floats(n * n_used, config.d_model);
     expert_out = floats(n * n_used, config.d_model);
-    expert_gate_up = floats(n * n_used, 2 * d_expert);
     expert_act = floats(n * n_used, d_expert);
     expert_branch = floats(n, config.d_model);
     chosen = AlignedBuffer<int32_t>(n * n_used);

@@ -57,7 +57,7 @@ struct Workspace {
   std::vector<Row> rows;
   AlignedBuffer<float> hidden, normed, branch;  // [n, d_model]
   AlignedBuffer<float> q, k, v, attended;       // [n, heads * head_dim] of the widest layer
-  AlignedBuffer<float> gate, up;                // [n, widest d_ff]
+  AlignedBuffer<float> gate, up;                // [n, widest d_ff]; up only beside adapters
   AlignedBuffer<float> rope;                    // [n, rope_width]: see rope_table.h
   AlignedBuffer<float> logits;                  // [max_logits, vocab_size]
 
@@ -68,14 +68,14 @@ struct Workspace {
   AlignedBuffer<uint8_t> ple_bytes;  // [n, bytes of one table row]
 
   // Mixture of experts; "slot" is one (token, chosen expert) pair, n_slots = n * n_experts_used.
-  AlignedBuffer<float> router_logits;               // [n, n_experts]
-  AlignedBuffer<float> expert_in, expert_out;       // [n_slots, d_model], grouped by expert
-  AlignedBuffer<float> expert_gate_up, expert_act;  // [n_slots, 2 d_expert], [n_slots, d_expert]
-  AlignedBuffer<float> expert_branch;               // [n, d_model]
-  AlignedBuffer<int32_t> chosen;                    // [n, n_experts_used] expert ids, ascending
-  AlignedBuffer<float> chosen_weight;               // [n, n_experts_used]
-  AlignedBuffer<int32_t> grouped_row;               // [n, n_experts_used] row in expert_in
-  AlignedBuffer<int32_t> expert_first;              // [n_experts + 1]
+  AlignedBuffer<float> router_logits;          // [n, n_experts]
+  AlignedBuffer<float> expert_in, expert_out;  // [n_slots, d_model], grouped by expert
+  AlignedBuffer<float> expert_act;             // [n_slots, d_expert]
+  AlignedBuffer<float> expert_branch;          // [n, d_model]
+  AlignedBuffer<int32_t> chosen;               // [n, n_experts_used] expert ids, ascending
+  AlignedBuffer<float> chosen_weight;          // [n, n_experts_used]
+  AlignedBuffer<int32_t> grouped_row;          // [n, n_experts_used] row in expert_in
+  AlignedBuffer<int32_t> expert_first;         // [n_experts + 1]
 };
 
 }  // namespace lapidary
