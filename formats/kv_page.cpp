@@ -114,16 +114,19 @@ void unpack_kv_units(KvCode code, const uint8_t* bits, int n_units, uint8_t* lin
   }
 }
 
+int kv_index_level(const KvPageGeometry& page, const KvBlock& block, uint8_t index, int line) {
+  if (block.code == KvCode::kInt8)
+    return page.role == KvRole::kKeys ? index - 128 : static_cast<int8_t>(index);
+  return block.code == KvCode::k3Bit ? kv_levels(block.code)[2 * index + line]
+                                     : kv_levels(block.code)[index];
+}
+
 int kv_level(const KvPageGeometry& page, const uint8_t* data, int block, int token, int dim) {
   const KvBlock& b = page.blocks[block];
   const KvPlace place = kv_place(page, b, token, dim);
   uint8_t lines[2 * kLine];
   unpack_kv_units(b.code, data + b.offset + place.unit * kv_unit_bytes(b.code), 1, lines);
-  const uint8_t index = lines[place.line * kLine + place.byte];
-  if (b.code == KvCode::kInt8)
-    return page.role == KvRole::kKeys ? index - 128 : static_cast<int8_t>(index);
-  return b.code == KvCode::k3Bit ? kv_levels(b.code)[2 * index + place.line]
-                                 : kv_levels(b.code)[index];
+  return kv_index_level(page, b, lines[place.line * kLine + place.byte], place.line);
 }
 
 float kv_scale(const KvPageGeometry& page, const uint8_t* data, int block, int token) {

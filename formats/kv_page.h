@@ -81,6 +81,8 @@ void unpack_kv_units(KvCode code, const uint8_t* bits, int n_units, uint8_t* lin
 inline int64_t kv_unit_bytes(KvCode code) { return kKvUnitValues * kv_bits(code) / 8; }
 inline int kv_units(const KvBlock& block) { return block.padded_dims * kPageTokens / 128; }
 
+// The level of an index found on line 0 or 1 of a unit.
+int kv_index_level(const KvPageGeometry& page, const KvBlock& block, uint8_t index, int line);
 // One value of a page as its level, and one block's scale of a token, kKvScaleUnit included.
 int kv_level(const KvPageGeometry& page, const uint8_t* data, int block, int token, int dim);
 float kv_scale(const KvPageGeometry& page, const uint8_t* data, int block, int token);

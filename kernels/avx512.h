@@ -26,6 +26,10 @@ void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcep
 void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
 void softcap(float* x, int64_t n, float cap) noexcept;
 
+// avx512_kv_attention.cpp
+void attend_packed_page(const KvPage& page, const AttentionTile& tile,
+                        const AttentionState& state) noexcept;
+
 // avx512_attention.cpp
 void attend_page(const KvPage& page, const AttentionTile& tile,
                  const AttentionState& state) noexcept;

@@ -17,13 +17,19 @@ struct Decoded {
 
   Decoded(const KvPageGeometry& page, const void* data) : page(page) {
     const auto* bytes = static_cast<const uint8_t*>(data);
-    for (int b = 0; b < page.n_blocks; ++b)
+    for (int b = 0; b < page.n_blocks; ++b) {
+      const KvBlock& block = page.blocks[b];
+      uint8_t lines[kPageTokens * kMaxPaddedDims];
+      unpack_kv_units(block.code, bytes + block.offset, kv_units(block), lines);
       for (int t = 0; t < kPageTokens; ++t) {
         scales[b][t] = kv_scale(page, bytes, b, t) / kKvScaleUnit;
-        for (int dim = 0; dim < page.blocks[b].padded_dims; ++dim)
-          levels[t][page.blocks[b].first_padded + dim] =
-              static_cast<int8_t>(kv_level(page, bytes, b, t, dim));
+        for (int dim = 0; dim < block.padded_dims; ++dim) {
+          const KvPlace place = kv_place(page, block, t, dim);
+          levels[t][block.first_padded + dim] = static_cast<int8_t>(kv_index_level(
+              page, block, lines[(place.unit * 2 + place.line) * 64 + place.byte], place.line));
+        }
       }
+    }
   }
 };
 
