@@ -11,6 +11,7 @@ namespace lapidary {
 struct Engine::State {
   State(std::shared_ptr<const Model> m, const EngineOptions& o)
       : model(std::move(m)), options(o), forward(*model, options) {}
+  int64_t run(std::span<const BatchItem> batch, int n_best);
 
   std::shared_ptr<const Model> model;
   EngineOptions options;
@@ -67,10 +68,22 @@ std::unique_ptr<Sequence> Engine::new_sequence(int64_t capacity, KvCode kv) cons
 }
 
 std::span<const float> Engine::step(std::span<const BatchItem> batch) {
-  const EngineOptions& options = state_->options;
+  const int64_t n_wanted = state_->run(batch, 0);
+  return {state_->forward.workspace().logits.data(),
+          static_cast<size_t>(n_wanted * model().config().vocab_size)};
+}
+
+std::span<const Candidate> Engine::step_best(std::span<const BatchItem> batch, int n_best) {
+  LAPIDARY_CHECK(n_best >= 1 && n_best <= kMostBest);
+  const int64_t n_wanted = state_->run(batch, n_best);
+  return {state_->forward.workspace().best.data(), static_cast<size_t>(n_wanted * n_best)};
+}
+
+// Checks, computes, and counts the wanted rows.
+int64_t Engine::State::run(std::span<const BatchItem> batch, int n_best) {
   int64_t n_tokens = 0, n_wanted = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
-    check_item(batch[i], *state_->model);
+    check_item(batch[i], *model);
     for (size_t j = 0; j < i; ++j)
       if (batch[j].sequence == batch[i].sequence)
         fail(ErrorCode::kUsage, "one sequence stands twice in a batch");
@@ -84,23 +97,22 @@ std::span<const float> Engine::step(std::span<const BatchItem> batch) {
       fail(ErrorCode::kUsage, "logits wanted for more than max_logits = {} tokens",
            options.max_logits);
   }
-  if (n_tokens == 0) return {};
+  if (n_tokens == 0) return 0;
 
-  Workspace& workspace = state_->forward.workspace();
+  Workspace& workspace = forward.workspace();
   workspace.rows.clear();
   for (const BatchItem& item : batch) {
-    if (item.adapter) state_->forward.reserve_rank(item.adapter->max_rank());
+    if (item.adapter) forward.reserve_rank(item.adapter->max_rank());
     for (size_t i = 0; i < item.tokens.size(); ++i)
       workspace.rows.push_back({item.sequence, item.adapter,
                                 item.sequence->length() + static_cast<int64_t>(i), item.tokens[i],
                                 static_cast<int32_t>(workspace.rows.size()),
                                 static_cast<int64_t>(i) >= item.logits_from});
   }
-  state_->forward.run(state_->tap);
+  forward.run(n_best, tap);
   for (const BatchItem& item : batch)
     item.sequence->advance(static_cast<int64_t>(item.tokens.size()));
-  return {workspace.logits.data(),
-          static_cast<size_t>(n_wanted * state_->model->config().vocab_size)};
+  return n_wanted;
 }
 
 void Engine::append_random(Sequence& sequence, int64_t n_tokens) {

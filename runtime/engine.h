@@ -14,6 +14,7 @@
 
 #include "kernels/thread_pool.h"
 #include "runtime/adapter.h"
+#include "runtime/candidate.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model.h"
 
@@ -57,6 +58,10 @@ class Engine {
   // step. Throws kBadData for ids outside the vocabulary, kUsage for a full sequence or a batch
   // over max_batch_tokens / max_logits.
   std::span<const float> step(std::span<const BatchItem> batch);
+  // The same, but of each wanted row only the n_best best tokens, best first, ties by lower id:
+  // [n_wanted, n_best], n_best from 1 to kMostBest. The same values as step's; faster, because no
+  // row of the whole vocabulary is written.
+  std::span<const Candidate> step_best(std::span<const BatchItem> batch, int n_best);
   // Appends `n_tokens` whose K and V are random: a history of any depth in a moment, for measuring
   // what is computed after it. Throws kUsage for a sequence without room for them.
   void append_random(Sequence& sequence, int64_t n_tokens);

@@ -1,4 +1,4 @@
-// Embedding, attention, dense MLP, head, and the loop over layers that reads as the description
+// Embedding, dense MLP, and the loop over layers that reads as the description
 // does.
 #include "runtime/forward.h"
 
@@ -8,10 +8,6 @@
 
 namespace lapidary {
 namespace {
-
-// Logits are soft-capped in pieces of fixed size: a vector kernel may treat the end of a run
-// differently, and where a run ends must not depend on the number of threads.
-constexpr int64_t kSoftcapPiece = 4096;
 
 int64_t ple_row_bytes(const Model& model) {
   return model.ple_table ? static_cast<int64_t>(model.ple_geometry.row_bytes) : 0;
@@ -55,7 +51,7 @@ Forward::Forward(const Model& model, const EngineOptions& options)
       pool_(options.n_threads),
       rope_(config_),
       workspace_(config_, options.max_batch_tokens, options.max_logits, rope_.width(),
-                 ple_row_bytes(model)),
+                 ple_row_bytes(model), pool_.n_threads()),
       gated_(gated_activation(config_)),
       linear_(kernels_, pool_, options.activations, gated_,
               linear_sizes(model, options.max_batch_tokens, options.max_logits)),
@@ -66,7 +62,7 @@ Forward::Forward(const Model& model, const EngineOptions& options)
     expert_products_.reserve(static_cast<size_t>(layer.n_experts));
 }
 
-void Forward::run(const LayerTap& tap) {
+void Forward::run(int n_best, const LayerTap& tap) {
   if (config_.ple_width > 0) read_ple();
   embed();
   if (config_.ple_width > 0) combine_ple();
@@ -83,7 +79,7 @@ void Forward::run(const LayerTap& tap) {
     finish_layer(l);
     if (tap) tap(l + 1, workspace_.hidden.data(), n());
   }
-  head(tap);
+  head(n_best, tap);
 }
 
 void Forward::embed() {
@@ -135,21 +131,6 @@ void Forward::finish_layer(int layer) {
     for (int i = 0; i < config_.d_model; ++i) h[i] *= scalar;
   });
   branch_norm_ = nullptr;
-}
-
-void Forward::head(const LayerTap& tap) {
-  Workspace& ws = workspace_;
-  const int64_t vocab = config_.vocab_size;
-  linear_.multiply(ws.normed.data(), ws.rows, config_.d_model, {{&model_.head, ws.logits.data()}},
-                   [&](int64_t t) { norm(t, ws.hidden, model_.final_norm, ws.normed); });
-  if (tap) tap(config_.n_layers() + 1, ws.normed.data(), n());
-  if (config_.logit_softcap == 0.0f) return;
-  const int64_t pieces = (vocab + kSoftcapPiece - 1) / kSoftcapPiece;
-  pool_.run(n() * pieces, [&](int64_t item) {
-    const int64_t first = item % pieces * kSoftcapPiece;
-    kernels_.softcap(ws.logits.row(item / pieces, vocab) + first,
-                     std::min(kSoftcapPiece, vocab - first), config_.logit_softcap);
-  });
 }
 
 void Forward::norm(int64_t t, AlignedBuffer<float>& x, const std::vector<float>& weight,

@@ -28,9 +28,10 @@ class Forward {
  public:
   Forward(const Model& model, const EngineOptions& options);
 
-  // Runs workspace().rows. Afterwards the first n rows of workspace().logits are the wanted rows'.
-  // Throws kIo before anything is changed when the per-layer embeddings cannot be read.
-  void run(const LayerTap& tap);
+  // Runs workspace().rows. Afterwards the first rows of workspace().logits are the wanted rows';
+  // or, where n_best > 0, the first of workspace().best [n_wanted, n_best] are. Throws kIo before
+  // anything is changed when the per-layer embeddings cannot be read.
+  void run(int n_best, const LayerTap& tap);
   // Only stores random K and V for workspace().rows; see Engine::append_random().
   void make_up_kv();  // random_history.cpp
 
@@ -48,6 +49,8 @@ class Forward {
   void group_by_expert(int n_experts, int n_used);
   void run_experts(int layer);
   void combine_experts(int layer);
+  // head.cpp
+  void head(int n_best, const LayerTap& tap);
   // attention.cpp
   void attention(int layer);
   void finish_q(int layer, int64_t t);
@@ -58,7 +61,6 @@ class Forward {
   void mlp(int layer);
   void dense_mlp(int layer);
   void finish_layer(int layer);
-  void head(const LayerTap& tap);
 
   int64_t n() const { return static_cast<int64_t>(workspace_.rows.size()); }
   // out = RMSNorm of x, row t of both [n, d_model]; `weight` empty: weightless.

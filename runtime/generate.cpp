@@ -13,21 +13,39 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Feeds the prompt and returns the logits of its last token.
-std::span<const float> prefill(Engine& engine, Sequence& sequence, std::span<const int32_t> prompt,
-                               const Adapter* adapter, const Events& events) {
-  const size_t chunk =
-      static_cast<size_t>(std::min(engine.options().max_batch_tokens, sequence.max_batch_tokens()));
-  std::span<const float> logits;
+// Steps of one sequence that choose the next token from as few logits as the sampler looks at.
+class Chooser {
+ public:
+  Chooser(Engine& engine, Sampler& sampler) : engine_(engine), sampler_(sampler) {}
+
+  void step(const BatchItem& item) {
+    if (sampler_.n_best() > 0)
+      best_ = engine_.step_best({&item, 1}, sampler_.n_best());
+    else
+      logits_ = engine_.step({&item, 1});
+  }
+  // REQUIRES: the last step wanted its last token's logits.
+  int32_t choose() {
+    return sampler_.n_best() > 0 ? sampler_.sample(best_) : sampler_.sample(logits_);
+  }
+
+ private:
+  Engine& engine_;
+  Sampler& sampler_;
+  std::span<const float> logits_;
+  std::span<const Candidate> best_;
+};
+
+// Feeds the prompt; its last token's logits are wanted.
+void prefill(Chooser& chooser, size_t chunk, Sequence& sequence, std::span<const int32_t> prompt,
+             const Adapter* adapter, const Events& events) {
   for (size_t done = 0; done < prompt.size();) {
     events.progress({"tokens", done, prompt.size(), 0, "prompt"});
     const auto tokens = prompt.subspan(done, std::min(chunk, prompt.size() - done));
     done += tokens.size();
     const int64_t n = static_cast<int64_t>(tokens.size());
-    const BatchItem item{&sequence, tokens, done == prompt.size() ? n - 1 : n, adapter};
-    logits = engine.step({&item, 1});
+    chooser.step({&sequence, tokens, done == prompt.size() ? n - 1 : n, adapter});
   }
-  return logits;
 }
 
 }  // namespace
@@ -45,14 +63,18 @@ GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int3
   sampler.record_prompt(prompt);
   GenerateResult result;
   auto start = std::chrono::steady_clock::now();
-  std::span<const float> logits = prefill(engine, sequence, prompt, options.adapter, events);
+  Chooser chooser(engine, sampler);
+  prefill(
+      chooser,
+      static_cast<size_t>(std::min(engine.options().max_batch_tokens, sequence.max_batch_tokens())),
+      sequence, prompt, options.adapter, events);
   result.prompt_seconds = seconds_since(start);
 
   start = std::chrono::steady_clock::now();
   result.finish_reason = "length";
   while (static_cast<int64_t>(result.tokens.size()) < options.max_tokens) {
     events.poll();
-    const int32_t token = sampler.sample(logits);
+    const int32_t token = chooser.choose();
     sampler.record(token);
     result.tokens.push_back(token);
     if (options.on_token) options.on_token(token);
@@ -66,8 +88,7 @@ GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int3
       result.finish_reason = "context";
       break;
     }
-    const BatchItem item{&sequence, {&result.tokens.back(), 1}, 0, options.adapter};
-    logits = engine.step({&item, 1});
+    chooser.step({&sequence, {&result.tokens.back(), 1}, 0, options.adapter});
   }
   result.decode_seconds = seconds_since(start);
   return result;

@@ -165,7 +165,6 @@ void Linear::run_gated(const Product& product, int64_t first_panel, int64_t n_pa
   }
 }
 
-// Panels of `w` times n_rows rows of the input from first_row on; y is the first one's output.
 void Linear::run_rows(const MatrixView& w, int64_t first_panel, int64_t n_panels, int64_t first_row,
                       int64_t n_rows, float* y, int64_t ldy) {
   if (traits(w.code).is_float) {

@@ -77,6 +77,10 @@ class Linear {
   void prepare_row(int64_t t);
   void repeat_row(int64_t from, int64_t to);  // x[to] is x[from], which is prepared
   void run(std::span<const Product> products);
+  // Instead of run, by any thread: panels of `w` times n_rows prepared rows from first_row on; y is
+  // the first one's output.
+  void run_rows(const MatrixView& w, int64_t first_panel, int64_t n_panels, int64_t first_row,
+                int64_t n_rows, float* y, int64_t ldy);
   bool reads_floats() const { return reads_floats_; }  // some product reads x itself
 
   // f(t) for each of n rows of the input at hand; in parallel unless that would cost more.
@@ -109,8 +113,6 @@ class Linear {
   void quantize_row(const float* x, bool rotated, int8_t* q, float* scales) const;
   void run_panels(const Product& product, int64_t first_panel, int64_t n_panels);
   void run_gated(const Product& product, int64_t first_panel, int64_t n_panels);
-  void run_rows(const MatrixView& w, int64_t first_panel, int64_t n_panels, int64_t first_row,
-                int64_t n_rows, float* y, int64_t ldy);
   void add_adapters(std::span<const Row> rows, const Product& product);
 
   const KernelTable& kernels_;

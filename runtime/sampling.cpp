@@ -108,9 +108,6 @@ float Sampler::penalized(float logit, int32_t id) const {
 
 // The best `count` candidates come first, in order: higher logit, then lower id.
 void Sampler::order_best(size_t count) {
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-  };
   if (count < candidates_.size())
     std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(count),
                      candidates_.end(), better);
@@ -157,8 +154,29 @@ int32_t Sampler::sample(std::span<const float> logits) {
   // With an infinite logit no probabilities exist, but the choice is clear.
   if (options_.greedy || candidates_.empty() || !std::isfinite(best / options_.temperature))
     return best_id;
-  best /= options_.temperature;
+  return draw(best / options_.temperature);
+}
 
+int Sampler::n_best() const {
+  const bool penalizes = options_.repetition_penalty != 1.0f || options_.presence_penalty != 0.0f ||
+                         options_.frequency_penalty != 0.0f;
+  if (penalizes) return 0;
+  if (options_.greedy) return 1;
+  return options_.top_k <= kMostBest ? options_.top_k : 0;
+}
+
+int32_t Sampler::sample(std::span<const Candidate> best) {
+  LAPIDARY_CHECK(!best.empty());
+  candidates_.clear();
+  for (const Candidate& c : best)
+    if (c.logit > -INFINITY) candidates_.push_back({c.logit / options_.temperature, c.id});
+  const float top = best[0].logit / options_.temperature;
+  if (options_.greedy || candidates_.empty() || !std::isfinite(top)) return best[0].id;
+  return draw(top);
+}
+
+// From candidates_, whose logits are divided by the temperature; `best` is their largest.
+int32_t Sampler::draw(float best) {
   if (options_.top_k > 0 && static_cast<size_t>(options_.top_k) < candidates_.size()) {
     order_best(static_cast<size_t>(options_.top_k));
     candidates_.resize(static_cast<size_t>(options_.top_k));

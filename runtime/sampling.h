@@ -11,6 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/candidate.h"
+
 namespace lapidary {
 
 struct SamplingOptions {
@@ -32,18 +34,21 @@ SamplingOptions sampling_from_generation_config(std::string_view json);
 class Sampler {
  public:
   Sampler(const SamplingOptions& options, int64_t vocab_size);
-  int32_t sample(std::span<const float> logits);        // does not record
+  int32_t sample(std::span<const float> logits);  // does not record
+  // How many best tokens are all that the options look at; 0: they look at every logit, or at more
+  // than kMostBest.
+  int n_best() const;
+  // The same choice from the best tokens, in order. REQUIRES: n_best() of them, or fewer where the
+  // rest have no logit.
+  int32_t sample(std::span<const Candidate> best);
   void record(int32_t token);                           // a new token: counts for all penalties
   void record_prompt(std::span<const int32_t> tokens);  // count for repetition_penalty only
 
  private:
-  struct Candidate {
-    float logit;
-    int32_t id;
-  };
   float penalized(float logit, int32_t id) const;
   void order_best(size_t count);
   void cut_to_top_p(float best);
+  int32_t draw(float best);
 
   SamplingOptions options_;
   uint64_t rng_[2];

@@ -6,7 +6,7 @@
 namespace lapidary {
 
 Workspace::Workspace(const ModelConfig& config, int max_batch_tokens, int max_logits,
-                     int64_t rope_width, int64_t ple_row_bytes) {
+                     int64_t rope_width, int64_t ple_row_bytes, int n_lanes) {
   const int64_t n = max_batch_tokens;
   int64_t q_width = 0, kv_width = 0, d_ff = 0, n_experts = 0, n_used = 0, d_expert = 0;
   for (const LayerConfig& layer : config.layers) {
@@ -32,6 +32,8 @@ Workspace::Workspace(const ModelConfig& config, int max_batch_tokens, int max_lo
   up = floats(n, d_ff);
   rope = floats(n, rope_width);
   logits = floats(max_logits, config.vocab_size);
+  best = AlignedBuffer<Candidate>(int64_t{max_logits} * kMostBest);
+  lane_best = AlignedBuffer<Candidate>(best.size() * n_lanes);
 
   if (config.ple_width > 0) {
     const int64_t width = int64_t{config.n_layers()} * config.ple_width;

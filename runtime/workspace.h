@@ -13,6 +13,7 @@
 
 #include "formats/model_config.h"
 #include "runtime/adapter.h"
+#include "runtime/candidate.h"
 #include "runtime/kv_cache.h"
 
 namespace lapidary {
@@ -52,7 +53,7 @@ struct Row {
 
 struct Workspace {
   Workspace(const ModelConfig& config, int max_batch_tokens, int max_logits, int64_t rope_width,
-            int64_t ple_row_bytes);
+            int64_t ple_row_bytes, int n_lanes);
 
   std::vector<Row> rows;
   AlignedBuffer<float> hidden, normed, branch;  // [n, d_model]
@@ -60,6 +61,7 @@ struct Workspace {
   AlignedBuffer<float> gate, up;                // [n, widest d_ff]; up only beside adapters
   AlignedBuffer<float> rope;                    // [n, rope_width]: see rope_table.h
   AlignedBuffer<float> logits;                  // [max_logits, vocab_size]
+  AlignedBuffer<Candidate> best, lane_best;     // [max_logits, best asked for]; and per lane
 
   // Per-layer embeddings.
   AlignedBuffer<float> ple;          // [n, n_layers * ple_width]

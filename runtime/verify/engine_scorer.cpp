@@ -97,10 +97,9 @@ std::vector<std::vector<int32_t>> EngineScorer::answer_all(
     answers[lane.request].reserve(
         static_cast<size_t>(request.max_tokens));  // `pending` points into it
   };
-  const auto choose = [&](Lane& lane, std::span<const float> logits) {
+  const auto choose = [&](Lane& lane, int32_t token) {
     std::vector<int32_t>& answer = answers[lane.request];
     const auto limit = static_cast<size_t>(requests[lane.request].max_tokens);
-    const int32_t token = greedy_token(logits);
     const bool stop = std::find(stop_ids.begin(), stop_ids.end(), token) != stop_ids.end();
     if (!stop && answer.size() < limit) answer.push_back(token);
     if (!stop && answer.size() < limit) {
@@ -113,7 +112,6 @@ std::vector<std::vector<int32_t>> EngineScorer::answer_all(
   };
 
   for (Lane& lane : lanes) start(lane);
-  const size_t vocab = static_cast<size_t>(vocab_size());
   std::vector<BatchItem> batch;
   std::vector<Lane*> wanted;
   while (finished < requests.size()) {
@@ -134,8 +132,8 @@ std::vector<std::vector<int32_t>> EngineScorer::answer_all(
                          static_cast<int64_t>(tokens.size()) - (complete ? 1 : 0), adapter_.get()});
         if (complete) wanted.push_back(&lane);
       }
-    const auto logits = engine_.step(batch);
-    for (size_t i = 0; i < wanted.size(); ++i) choose(*wanted[i], logits.subspan(i * vocab, vocab));
+    const auto best = engine_.step_best(batch, 1);
+    for (size_t i = 0; i < wanted.size(); ++i) choose(*wanted[i], best[i].id);
   }
   return answers;
 }
