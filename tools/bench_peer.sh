@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Measures Lapidary beside llama.cpp on this machine and prints Markdown tables.
+#
+#   tools/bench_peer.sh [speed] [--model e2b|26b-a4b] [--weights w4] [--layers N] [--tests LIST]
+#                       [--threads N] [--repetitions N]
+#       speed of the same synthetic model in both formats: table of docs/performance.md
+#   tools/bench_peer.sh kv [--models DIR...] [--text FILE] [--tokens N] [--context N]
+#       loss of KV-cache codes at the same tokens: table of docs/kv-cache.md
+#   tools/bench_peer.sh gguf [--models DIR...] [--types LIST]
+#       llama.cpp on our GGUF files beside transformers and ourselves: table of docs/interop.md
+#
+# The first run builds llama.cpp (some minutes) and writes the models (3 GB for e2b) into the user's
+# cache folder; set LAPIDARY_BENCH_DIR to put the models elsewhere.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+case "${1:-}" in -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+
+source "$root/tools/setup.sh"
+source "$root/tools/peer/llama_cpp.sh"
+build release lapidary
+build_llama_cpp
+
+what=speed
+case "${1:-}" in speed | kv | gguf) what=$1; shift ;; esac
+exec python3 "$root/tools/peer/compare_$what.py" --lapidary "$root/build/release/lapidary" \
+  --llama-bench "$llama_bench" --llama-driver "$llama_driver" --llama-version "$llama_version" "$@"

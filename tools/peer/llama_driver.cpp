@@ -1,0 +1,265 @@
+// Drives llama.cpp where its own tools cannot answer: generation at a depth that would take minutes
+// of prompt to reach, the loss of its KV-cache types at the very tokens that `lapidary verify`
+// scores, and log-probabilities of given tokens. Built by tools/bench_peer.sh against llama.cpp,
+// not by CMake.
+//
+//   llama_driver depth MODEL THREADS DEPTH TOKENS REPETITIONS
+//   llama_driver kv MODEL THREADS IDS WINDOW TYPE_K/TYPE_V...
+//   llama_driver score MODEL THREADS IDS NEW_TOKENS
+//   llama_driver tokenize MODEL THREADS TEXTS
+//
+// IDS is a text file: per line one sequence of token ids (kv: one line, cut into windows of WINDOW
+// - 1, BOS 2 before each). Every command prints one JSON object on stdout.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <numeric>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "llama.h"
+#include "tools/peer/stretch_cache.h"
+
+namespace {
+
+constexpr llama_token kBos = 2;
+
+[[noreturn]] void die(const std::string& what) {
+  std::fprintf(stderr, "llama_driver: %s\n", what.c_str());
+  std::exit(1);
+}
+
+ggml_type cache_type(const std::string& name) {
+  for (int t = 0; t < GGML_TYPE_COUNT; ++t) {
+    const char* known = ggml_type_name(static_cast<ggml_type>(t));
+    if (known && name == known) return static_cast<ggml_type>(t);
+  }
+  die("unknown cache type " + name);
+}
+
+struct ContextOptions {
+  uint32_t tokens;
+  int threads;
+  ggml_type type_k = GGML_TYPE_F16, type_v = GGML_TYPE_F16;
+  bool flash = true;  // quantized V needs it; without it scores stay float32
+};
+
+llama_context* open_context(llama_model* model, const ContextOptions& options) {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = options.tokens;
+  params.n_batch = options.tokens;
+  params.n_threads = params.n_threads_batch = options.threads;
+  params.type_k = options.type_k;
+  params.type_v = options.type_v;
+  params.flash_attn_type =
+      options.flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  llama_context* context = llama_init_from_model(model, params);
+  if (!context) die("no context");
+  return context;
+}
+
+// Decodes tokens at positions first, first + 1, ...; logits of all of them, or of the last alone.
+void decode(llama_context* context, const std::vector<llama_token>& tokens, llama_pos first,
+            bool all_logits) {
+  llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
+  batch.n_tokens = static_cast<int32_t>(tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    batch.token[i] = tokens[i];
+    batch.pos[i] = first + static_cast<llama_pos>(i);
+    batch.n_seq_id[i] = 1;
+    batch.seq_id[i][0] = 0;
+    batch.logits[i] = all_logits || i + 1 == tokens.size();
+  }
+  if (llama_decode(context, batch) != 0) die("decode failed");
+  llama_synchronize(context);
+  llama_batch_free(batch);
+}
+
+std::vector<std::vector<llama_token>> read_ids(const char* path) {
+  std::ifstream file(path);
+  if (!file) die(std::string("cannot read ") + path);
+  std::vector<std::vector<llama_token>> lines;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream in(line);
+    lines.emplace_back(std::istream_iterator<llama_token>(in),
+                       std::istream_iterator<llama_token>());
+  }
+  return lines;
+}
+
+int depth(llama_model* model, int threads, char** argv) {
+  const uint32_t depth = std::strtoul(argv[0], nullptr, 10);
+  const int tokens = std::atoi(argv[1]), repetitions = std::atoi(argv[2]);
+  llama_context* context = open_context(model, {.tokens = depth + 1280, .threads = threads});
+  std::vector<llama_token> prompt(1024);  // fills the widest sliding window
+  for (size_t i = 0; i < prompt.size(); ++i)
+    prompt[i] = static_cast<llama_token>(3 + 37 * i % 8000);
+  decode(context, prompt, 0, false);
+  std::vector<uint8_t> state(llama_state_seq_get_size(context, 0));
+  if (llama_state_seq_get_data(context, state.data(), state.size(), 0) != state.size())
+    die("a cache could not be saved");
+  const std::vector<uint8_t> deep = peer::Stretcher(state, depth).run();
+  std::string rates;
+  for (int r = 0; r < repetitions; ++r) {
+    llama_memory_clear(llama_get_memory(context), false);
+    if (llama_state_seq_set_data(context, deep.data(), deep.size(), 0) != deep.size())
+      die("a stretched cache was not accepted");
+    auto at = static_cast<llama_pos>(depth);
+    decode(context, {prompt[0]}, at++, false);  // warm
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < tokens; ++i) decode(context, {prompt[i % 1024]}, at++, false);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    rates += (r ? "," : "") + std::to_string(tokens / seconds.count());
+  }
+  std::printf("{\"depth\": %u, \"tokens_per_second\": [%s]}\n", depth, rates.c_str());
+  return 0;
+}
+
+// ---- log-probabilities ----
+
+std::vector<double> log_softmax(const float* logits, int n) {
+  const float top = *std::max_element(logits, logits + n);
+  double sum = 0;
+  for (int i = 0; i < n; ++i) sum += std::exp(static_cast<double>(logits[i] - top));
+  std::vector<double> out(n);
+  for (int i = 0; i < n; ++i) out[i] = logits[i] - top - std::log(sum);
+  return out;
+}
+
+int kv(llama_model* model, int threads, int argc, char** argv) {
+  const int vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model));
+  const std::vector<llama_token> ids = read_ids(argv[0]).at(0);
+  const uint32_t window = std::strtoul(argv[1], nullptr, 10);
+  llama_context* base = open_context(model, {.tokens = window, .threads = threads});
+  std::vector<llama_context*> candidates;
+  std::vector<std::vector<double>> divergence;
+  double nll = 0;
+  for (int i = 2; i < argc; ++i) {
+    const std::string pair = argv[i];
+    const size_t slash = pair.find('/');
+    if (slash == std::string::npos) die("cache types are written K/V");
+    candidates.push_back(open_context(model, {.tokens = window,
+                                              .threads = threads,
+                                              .type_k = cache_type(pair.substr(0, slash)),
+                                              .type_v = cache_type(pair.substr(slash + 1))}));
+  }
+  divergence.resize(candidates.size());
+  size_t scored = 0;
+  for (size_t from = 0; from < ids.size(); from += window - 1) {
+    const size_t count = std::min<size_t>(window - 1, ids.size() - from);
+    std::vector<llama_token> tokens{kBos};
+    tokens.insert(tokens.end(), ids.begin() + from, ids.begin() + from + count);
+    for (llama_context* context : candidates) {
+      llama_memory_clear(llama_get_memory(context), false);
+      decode(context, tokens, 0, true);
+    }
+    llama_memory_clear(llama_get_memory(base), false);
+    decode(base, tokens, 0, true);
+    for (size_t t = 0; t < count; ++t, ++scored) {
+      const std::vector<double> p = log_softmax(llama_get_logits_ith(base, t), vocabulary);
+      nll -= p[tokens[t + 1]];
+      for (size_t c = 0; c < candidates.size(); ++c) {
+        const std::vector<double> q =
+            log_softmax(llama_get_logits_ith(candidates[c], t), vocabulary);
+        double sum = 0;
+        for (int v = 0; v < vocabulary; ++v) sum += std::exp(p[v]) * (p[v] - q[v]);
+        divergence[c].push_back(sum);
+      }
+    }
+  }
+  std::printf("{\"tokens\": %zu, \"nll\": %.6f, \"kv\": {", scored,
+              nll / static_cast<double>(scored));
+  for (size_t c = 0; c < candidates.size(); ++c) {
+    std::vector<double>& d = divergence[c];
+    const double average = std::accumulate(d.begin(), d.end(), 0.0) / static_cast<double>(d.size());
+    std::nth_element(d.begin(), d.begin() + d.size() / 2, d.end());
+    std::printf("%s\"%s\": {\"kld_mean\": %.8f, \"kld_median\": %.8f}", c ? ", " : "", argv[2 + c],
+                average, d[d.size() / 2]);
+  }
+  std::printf("}}\n");
+  return 0;
+}
+
+int score(llama_model* model, int threads, char** argv) {
+  const int vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model));
+  const std::vector<std::vector<llama_token>> lines = read_ids(argv[0]);
+  const int new_tokens = std::atoi(argv[1]);
+  size_t longest = 0;
+  for (const auto& line : lines) longest = std::max(longest, line.size());
+  llama_context* context =
+      open_context(model, {.tokens = static_cast<uint32_t>(longest) + new_tokens,
+                           .threads = threads,
+                           .type_k = GGML_TYPE_F32,
+                           .type_v = GGML_TYPE_F32,
+                           .flash = false});
+  std::printf("{\"sequences\": [");
+  for (size_t l = 0; l < lines.size(); ++l) {
+    llama_memory_clear(llama_get_memory(context), false);
+    decode(context, lines[l], 0, true);
+    std::printf("%s{\"logprobs\": [", l ? ", " : "");
+    for (size_t t = 0; t + 1 < lines[l].size(); ++t)
+      std::printf("%s%.6f", t ? "," : "",
+                  log_softmax(llama_get_logits_ith(context, t), vocabulary)[lines[l][t + 1]]);
+    std::printf("], \"greedy\": [");
+    auto at = static_cast<llama_pos>(lines[l].size());
+    for (int i = 0; i < new_tokens; ++i) {
+      const float* logits = llama_get_logits_ith(context, -1);
+      const auto best =
+          static_cast<llama_token>(std::max_element(logits, logits + vocabulary) - logits);
+      std::printf("%s%d", i ? "," : "", best);
+      if (i + 1 < new_tokens) decode(context, {best}, at++, false);
+    }
+    std::printf("]}");
+  }
+  std::printf("]}\n");
+  return 0;
+}
+
+int tokenize(llama_model* model, char** argv) {
+  std::ifstream file(argv[0]);
+  std::printf("{\"ids\": [");
+  bool first_line = true;
+  for (std::string line; std::getline(file, line); first_line = false) {
+    std::string text;
+    for (size_t i = 0; i + 1 < line.size(); i += 2)
+      text.push_back(static_cast<char>(std::stoi(line.substr(i, 2), nullptr, 16)));
+    std::vector<llama_token> ids(text.size() + 8);
+    ids.resize(llama_tokenize(llama_model_get_vocab(model), text.data(),
+                              static_cast<int32_t>(text.size()), ids.data(),
+                              static_cast<int32_t>(ids.size()), false, true));
+    std::printf("%s[", first_line ? "" : ", ");
+    for (size_t i = 0; i < ids.size(); ++i) std::printf("%s%d", i ? "," : "", ids[i]);
+    std::printf("]");
+  }
+  std::printf("]}\n");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (!((command == "depth" && argc == 7) || (command == "kv" && argc >= 7) ||
+        (command == "score" && argc == 6) || (command == "tokenize" && argc == 5)))
+    die("see the head of llama_driver.cpp for its arguments");
+  llama_log_set(
+      [](ggml_log_level level, const char* text, void*) {
+        if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
+      },
+      nullptr);
+  llama_backend_init();
+  llama_model_params params = llama_model_default_params();
+  params.vocab_only = command == "tokenize";
+  llama_model* model = llama_model_load_from_file(argv[2], params);
+  if (!model) die(std::string("llama.cpp does not load ") + argv[2]);
+  const int threads = std::atoi(argv[3]);
+  if (command == "depth") return depth(model, threads, argv + 4);
+  if (command == "kv") return kv(model, threads, argc - 4, argv + 4);
+  if (command == "tokenize") return tokenize(model, argv + 4);
+  return score(model, threads, argv + 4);
+}
