@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/kv_pages.h"
 #include "runtime/lanes.h"
 
 namespace lapidary {
@@ -32,6 +33,17 @@ void clear(const AttentionState& state, int64_t n_rows, int head_dim) {
   std::fill_n(state.out, n_rows * head_dim, 0.0f);
 }
 
+// Bytes of one query row for packed pages of a layer, whatever their code: at eight bits heads are
+// cut into the most blocks.
+int64_t packed_row_bytes(const LayerConfig& layer) {
+  const auto bytes = [&](KvRole role, int n_rotary) {
+    return packed_query_bytes(kv_page_geometry(role, KvCode::kInt8, layer.head_dim, n_rotary));
+  };
+  const bool v_only =
+      layer.k_eq_v && rotary_dims(layer) < layer.head_dim && rotary_dims(layer) <= kKvBlockDims;
+  return std::max(bytes(KvRole::kKeys, 0), v_only ? bytes(KvRole::kBoth, rotary_dims(layer)) : 0);
+}
+
 AttentionState row_of(const AttentionState& state, int64_t row, int head_dim) {
   return {state.max + row, state.sum + row, state.out + row * head_dim};
 }
@@ -44,7 +56,9 @@ PageAttention::PageAttention(const ModelConfig& config, int max_batch_tokens,
   int64_t head_dim = 0, n_kv_heads = 0;
   for (const LayerConfig& layer : config.layers) {
     const int group = layer.n_heads / layer.n_kv_heads;
-    tile_rows_ = std::max(tile_rows_, int64_t{tokens_per_tile(group)} * group);
+    const int64_t n_rows = int64_t{tokens_per_tile(group)} * group;
+    tile_rows_ = std::max(tile_rows_, n_rows);
+    query_bytes_ = std::max(query_bytes_, n_rows * packed_row_bytes(layer));
     head_dim = std::max<int64_t>(head_dim, layer.head_dim);
     n_kv_heads = std::max<int64_t>(n_kv_heads, layer.n_kv_heads);
   }
@@ -52,6 +66,7 @@ PageAttention::PageAttention(const ModelConfig& config, int max_batch_tokens,
   lanes_ = States(n_threads * 2 * tile_rows_, head_dim);
   totals_ = States(n_threads * kItemsPerThread * tile_rows_, head_dim);
   parts_ = States(n_threads * kPartTilesPerThread * tile_rows_, head_dim);
+  packed_q_ = AlignedBuffer<uint8_t>(n_threads * query_bytes_);
   const size_t most_tiles = static_cast<size_t>(max_batch_tokens * n_kv_heads);
   tiles_.reserve(most_tiles);
   items_.reserve(most_tiles + static_cast<size_t>(parts_.n_rows()));
@@ -59,9 +74,10 @@ PageAttention::PageAttention(const ModelConfig& config, int max_batch_tokens,
 }
 
 void PageAttention::run(const LayerConfig& shape, std::span<const Row> rows, const float* q,
-                        float* out) {
+                        float* out, const RotaryKeys* rotary) {
   const Call call{
-      shape, rows, q, out, shape.n_heads / shape.n_kv_heads, shape.n_heads * shape.head_dim};
+      shape, rows, q, out, shape.n_heads / shape.n_kv_heads, shape.n_heads * shape.head_dim,
+      rotary};
   cut_tiles(call);
   int64_t n_spans = 0;
   for (const Tile& tile : tiles_) n_spans += tile.n_spans();
@@ -123,7 +139,7 @@ void PageAttention::take_turn(const Call& call) {
     if (item.span == kWholeTile)
       attend_whole(call, *item.tile, lane);
     else
-      attend_span(call, *item.tile, item.span, parts_.at(item.part_row));
+      attend_span(call, *item.tile, item.span, lane, parts_.at(item.part_row));
   });
   pool_.run(static_cast<int64_t>(merges_.size()) * tile_rows_, [&](int64_t i) {
     const Merge& merge = merges_[static_cast<size_t>(i / tile_rows_)];
@@ -134,19 +150,19 @@ void PageAttention::take_turn(const Call& call) {
   merges_.clear();
 }
 
-void PageAttention::attend_span(const Call& call, const Tile& tile, int64_t span,
+void PageAttention::attend_span(const Call& call, const Tile& tile, int64_t span, int64_t lane,
                                 const AttentionState& state) {
   const LayerConfig& shape = call.shape;
   const Row* rows = &call.rows[static_cast<size_t>(tile.first_row)];
   uint8_t begin[kPageTokens], end[kPageTokens];
-  const AttentionTile queries{call.q + int64_t{tile.first_row} * call.width +
-                                  int64_t{tile.kv_head} * call.group * shape.head_dim,
-                              call.width,
-                              tile.n_tokens,
-                              call.group,
-                              shape.head_dim,
-                              begin,
-                              end};
+  AttentionTile queries{call.q + int64_t{tile.first_row} * call.width +
+                            int64_t{tile.kv_head} * call.group * shape.head_dim,
+                        call.width,
+                        tile.n_tokens,
+                        call.group,
+                        shape.head_dim,
+                        begin,
+                        end};
   clear(state, int64_t{tile.n_tokens} * call.group, shape.head_dim);
   const int64_t first_page = std::max(tile.first_page, span * kSpanPages);
   const int64_t end_page = std::min(tile.end_page, (span + 1) * kSpanPages);
@@ -159,9 +175,16 @@ void PageAttention::attend_span(const Call& call, const Tile& tile, int64_t span
       begin[t] = in_page(first_visible(shape, rows[t].position));
       end[t] = in_page(rows[t].position + 1);
     }
-    kernels_.attend_page(
-        rows->sequence->page(shape.kv_source, page, tile.kv_head, rows->position / kPageTokens),
-        queries, state);
+    const KvPage kv =
+        rows->sequence->page(shape.kv_source, page, tile.kv_head, rows->position / kPageTokens);
+    queries.rotary_keys = kv.start_angles ? call.rotary : nullptr;
+    if (is_packed(kv.values.code) && !queries.packed_q) {
+      uint8_t* packed = packed_q_.row(lane, query_bytes_);
+      pack_queries(kernels_, kv.start_angles ? *kv.values.geometry : *kv.keys.geometry, queries,
+                   packed);
+      queries.packed_q = packed;
+    }
+    kernels_.attend_page(kv, queries, state);
   }
 }
 
@@ -169,9 +192,10 @@ void PageAttention::attend_whole(const Call& call, const Tile& tile, int64_t lan
   const int head_dim = call.shape.head_dim;
   const AttentionState total = lanes_.at(lane * 2 * tile_rows_);
   const AttentionState part = lanes_.at((lane * 2 + 1) * tile_rows_);
-  attend_span(call, tile, tile.first_span(), total);  // merging it into nothing would change no bit
+  attend_span(call, tile, tile.first_span(), lane,
+              total);  // merging it into nothing would change no bit
   for (int64_t span = tile.first_span() + 1; span < tile.end_span(); ++span) {
-    attend_span(call, tile, span, part);
+    attend_span(call, tile, span, lane, part);
     kernels_.merge_attention(part, int64_t{tile.n_tokens} * call.group, head_dim, total);
   }
   AttentionTile queries{};

@@ -13,7 +13,6 @@
 #include <span>
 #include <vector>
 
-#include "formats/model_config.h"
 #include "kernels/kernels.h"
 #include "kernels/thread_pool.h"
 #include "runtime/workspace.h"
@@ -25,8 +24,10 @@ class PageAttention {
   PageAttention(const ModelConfig& config, int max_batch_tokens, const KernelTable& kernels,
                 ThreadPool& pool);
 
-  // q and out [rows, n_heads, head_dim]; K and V of the rows are in their sequences.
-  void run(const LayerConfig& shape, std::span<const Row> rows, const float* q, float* out);
+  // q and out [rows, n_heads, head_dim]; K and V of the rows are in their sequences, and q is in
+  // the basis that they are in. `rotary` where a sequence may hold V alone.
+  void run(const LayerConfig& shape, std::span<const Row> rows, const float* q, float* out,
+           const RotaryKeys* rotary = nullptr);
 
  private:
   struct Tile {
@@ -67,22 +68,26 @@ class PageAttention {
     const float* q;
     float* out;
     int group, width;  // query heads of a K/V head; floats of a row of q
+    const RotaryKeys* rotary;
   };
 
   void cut_tiles(const Call& call);
   void take_turn(const Call& call);
-  void attend_span(const Call& call, const Tile& tile, int64_t span, const AttentionState& state);
+  void attend_span(const Call& call, const Tile& tile, int64_t span, int64_t lane,
+                   const AttentionState& state);
   void attend_whole(const Call& call, const Tile& tile, int64_t lane);
   void merge_row(const Call& call, const Merge& merge, int64_t row);
 
   const KernelTable& kernels_;
   ThreadPool& pool_;
-  int64_t tile_rows_ = 0;      // the most of any layer
-  States lanes_;               // per lane: a total and a part
-  States totals_, parts_;      // of shared tiles
-  std::vector<Tile> tiles_;    // of the call
-  std::vector<Item> items_;    // of the turn
-  std::vector<Merge> merges_;  // of the turn
+  int64_t tile_rows_ = 0;            // the most of any layer
+  States lanes_;                     // per lane: a total and a part
+  States totals_, parts_;            // of shared tiles
+  int64_t query_bytes_ = 0;          // of a tile's rows as packed pages take them
+  AlignedBuffer<uint8_t> packed_q_;  // [lanes, query_bytes_]
+  std::vector<Tile> tiles_;          // of the call
+  std::vector<Item> items_;          // of the turn
+  std::vector<Merge> merges_;        // of the turn
 };
 
 }  // namespace lapidary

@@ -21,7 +21,7 @@ struct ChatOptions {
   std::string system;      // empty: none
   std::string tools_json;  // array of declarations, or empty
   int64_t context = 4096;  // tokens that the conversation may hold
-  KvCode kv = KvCode::kBF16;
+  KvOptions kv;
   GenerateOptions generate;
 };
 

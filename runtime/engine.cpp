@@ -63,7 +63,7 @@ const Model& Engine::model() const { return *state_->model; }
 const EngineOptions& Engine::options() const { return state_->options; }
 void Engine::set_tap(LayerTap tap) { state_->tap = std::move(tap); }
 
-std::unique_ptr<Sequence> Engine::new_sequence(int64_t capacity, KvCode kv) const {
+std::unique_ptr<Sequence> Engine::new_sequence(int64_t capacity, const KvOptions& kv) const {
   return std::make_unique<Sequence>(model().config(), capacity, kv, options().max_batch_tokens);
 }
 

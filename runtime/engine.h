@@ -51,8 +51,9 @@ class Engine {
 
   const Model& model() const;
   const EngineOptions& options() const;
-  // A fresh sequence that can hold `capacity` tokens.
-  std::unique_ptr<Sequence> new_sequence(int64_t capacity, KvCode kv) const;
+  // A fresh sequence that can hold `capacity` tokens. Throws kUsage for options that do not fit the
+  // model, see plan_kv().
+  std::unique_ptr<Sequence> new_sequence(int64_t capacity, const KvOptions& kv) const;
 
   // Returns logits [n_wanted, vocab_size] in batch order, after the soft-cap; valid until the next
   // step. Throws kBadData for ids outside the vocabulary, kUsage for a full sequence or a batch

@@ -55,9 +55,15 @@ Forward::Forward(const Model& model, const EngineOptions& options)
       gated_(gated_activation(config_)),
       linear_(kernels_, pool_, options.activations, gated_,
               linear_sizes(model, options.max_batch_tokens, options.max_logits)),
-      page_attention_(config_, options.max_batch_tokens, kernels_, pool_) {
+      page_attention_(config_, options.max_batch_tokens, kernels_, pool_),
+      v_only_(v_only_layers(model)) {
   for (int l = 0; l < config_.n_layers(); ++l)
     if (config_.owns_kv(l)) last_kv_layer_ = l;
+  // A sequence's n tokens are the first to read at most n pages packed.
+  for (const LayerConfig& layer : config_.layers)
+    pages_to_pack_.reserve(std::max(
+        pages_to_pack_.capacity(),
+        static_cast<size_t>(options.max_batch_tokens) * static_cast<size_t>(layer.n_kv_heads)));
   for (const LayerConfig& layer : config_.layers)
     expert_products_.reserve(static_cast<size_t>(layer.n_experts));
 }

@@ -20,6 +20,7 @@
 #include "runtime/engine.h"
 #include "runtime/linear.h"
 #include "runtime/rope_table.h"
+#include "runtime/v_only.h"
 #include "runtime/workspace.h"
 
 namespace lapidary {
@@ -55,6 +56,9 @@ class Forward {
   void attention(int layer);
   void finish_q(int layer, int64_t t);
   void store_kv(int layer, int64_t t);
+  void put_kv(int layer, const Row& row, const float* k, const float* v);
+  void pack_pages(int layer);
+  void leave_cache_basis(int layer);
   void drop_unwanted_rows();
   // forward.cpp
   void embed();
@@ -70,6 +74,12 @@ class Forward {
   void leave_branch(const std::vector<float>& norm) { branch_norm_ = &norm; }
   void join_branch(int64_t t);  // hidden += the branch that waits, if any, of row t
 
+  struct PageToPack {
+    const Sequence* sequence;
+    int64_t page;
+    int kv_head;
+  };
+
   const Model& model_;
   const ModelConfig& config_;
   const KernelTable& kernels_;
@@ -79,6 +89,8 @@ class Forward {
   GatedActivation gated_;
   Linear linear_;
   PageAttention page_attention_;
+  std::vector<VOnlyLayer> v_only_;                   // per layer
+  std::vector<PageToPack> pages_to_pack_;            // of one layer and step
   std::vector<Product> expert_products_;             // reserved for all experts
   const std::vector<float>* branch_norm_ = nullptr;  // of the branch that waits; null: none does
   int last_kv_layer_ = 0;                            // later layers only read K and V

@@ -1,5 +1,4 @@
-// Rings and runs of pages of keys and values, in anonymous mappings that the system backs page by
-// page.
+// Rings and runs of pages, in anonymous mappings that the system backs page by page.
 #include "runtime/kv_cache.h"
 
 #include <sys/mman.h>
@@ -7,100 +6,150 @@
 #include <algorithm>
 
 #include "formats/error.h"
+#include "kernels/kv_pages.h"
+#include "runtime/v_only.h"
 
 namespace lapidary {
 namespace {
 
-// More than any machine's memory, and far from overflow in the sums below.
-constexpr uint64_t kMostBytes = uint64_t{1} << 46;
+int value_bytes(const KvLayerPlan& plan) {
+  return plan.code.values == KvCode::kF32 ? sizeof(float) : sizeof(uint16_t);
+}
 
-int value_bytes(KvCode kv) { return kv == KvCode::kF32 ? sizeof(float) : sizeof(uint16_t); }
+// The first position whose query finds everything it reads, after `furthest` tokens were written.
+int64_t earliest_query(const KvLayerPlan& plan, int64_t furthest) {
+  const auto ring_start = [](int64_t end_page, int64_t first_page, int64_t n_pages) {
+    return std::max(first_page, end_page - n_pages);
+  };
+  const int64_t end_page = (furthest + kPageTokens - 1) / kPageTokens;
+  if (!plan.code.packed()) {
+    // The ring forgets token by token; a query needs the window - 1 tokens before its own.
+    const int64_t forgotten = furthest - plan.ring_pages * kPageTokens;
+    return forgotten > 0 ? forgotten + plan.window - 1 : 0;
+  }
+  int64_t earliest = 0;
+  // Tokens from packed_end() on are read exactly, and pages that begin there may be packed anew.
+  const int64_t exact_page = ring_start(end_page, plan.sink_pages, plan.ring_pages);
+  if (exact_page > plan.sink_pages) earliest = exact_page * kPageTokens + plan.ends.tail;
+  if (plan.sliding && furthest > 0) {
+    const int64_t packed_pages = packed_end(plan.ends, furthest - 1) / kPageTokens;
+    const int64_t packed_page = ring_start(packed_pages, 0, plan.packed_pages);
+    if (packed_page > 0) earliest = std::max(earliest, packed_page * kPageTokens + plan.window - 1);
+  }
+  return earliest;
+}
+
+}  // namespace
+
+Sequence::Sequence(const ModelConfig& config, int64_t capacity, const KvOptions& kv,
+                   int max_batch_tokens)
+    : capacity_(capacity), max_batch_tokens_(max_batch_tokens), kv_(kv) {
+  const KvPlan plan = plan_kv(config, kv, capacity, max_batch_tokens);
+  layers_.resize(config.layers.size());
+  for (const KvLayerPlan& layer : plan.layers) {
+    LayerCache& cache = layers_[static_cast<size_t>(layer.layer)];
+    cache.plan = layer;
+    const uint64_t exact = uint64_t(layer.exact_pages()) * kPageTokens * layer.exact_row_bytes;
+    if (!layer.code.v_only) cache.keys = reserve(exact / 2);
+    cache.values = reserve(layer.code.v_only ? exact : exact / 2);
+    if (layer.packed_pages > 0)
+      cache.packed = reserve(uint64_t(layer.packed_pages) * layer.packed_page_bytes());
+    if (layer.code.v_only) cache.angles = angles_of(config.layers[layer.layer]);
+  }
+}
 
 // Zero pages that take no memory until they are written.
-void* reserve(uint64_t bytes) {
+std::byte* Sequence::reserve(uint64_t bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
     fail(ErrorCode::kOutOfMemory,
          "KV cache: the system refuses to reserve {} bytes; use a smaller context", bytes);
-  return p;
+  storage_.emplace_back(static_cast<std::byte*>(p), Unmap{bytes});
+  reserved_bytes_ += bytes;
+  return storage_.back().get();
 }
 
-}  // namespace
+void Sequence::Unmap::operator()(std::byte* p) const { munmap(p, bytes); }
 
-KvCode parse_kv_code(std::string_view text) {
-  if (text == "f32") return KvCode::kF32;
-  if (text == "off") return KvCode::kBF16;
-  fail(ErrorCode::kUsage, "KV code '{}' is not known: expected f32 or off (bf16)", text);
+// Layers of one kind share their angles.
+const float* Sequence::angles_of(const LayerConfig& layer) {
+  for (const auto& known : angles_)
+    if (known->rope == layer.rope && known->head_dim == layer.head_dim) return known->values.data();
+  const int64_t n_pages = (capacity_ + kPageTokens - 1) / kPageTokens;
+  angles_.push_back(
+      std::make_unique<Angles>(Angles{layer.rope, layer.head_dim, page_angles(layer, n_pages)}));
+  return angles_.back()->values.data();
 }
 
-Sequence::Sequence(const ModelConfig& config, int64_t capacity, KvCode kv, int max_batch_tokens)
-    : capacity_(capacity), max_batch_tokens_(max_batch_tokens), kv_(kv) {
-  // Positions are also counted in 32 bits by callers' token arrays.
-  if (capacity < 1 || capacity > INT32_MAX)
-    fail(ErrorCode::kUsage, "context of {} tokens: expected 1 to {}", capacity, INT32_MAX);
-  if (max_batch_tokens < 1)
-    fail(ErrorCode::kUsage, "max_batch_tokens is {}: expected at least 1", max_batch_tokens);
-
-  layers_.resize(config.layers.size());
-  for (int l = 0; l < config.n_layers(); ++l) {
-    if (!config.owns_kv(l)) continue;
-    const LayerConfig& layer = config.layers[l];
-    const bool sliding = layer.attention == AttentionKind::kSliding;
-    const int64_t n_tokens =
-        sliding ? std::min<int64_t>(int64_t{layer.window} + max_batch_tokens, capacity) : capacity;
-    const int64_t n_pages = (n_tokens + kPageTokens - 1) / kPageTokens;
-    // validate() keeps heads and head_dim below 2^24 and 2^10, tokens are below 2^32: no overflow.
-    const uint64_t page = uint64_t(layer.n_kv_heads) * uint64_t(layer.head_dim) * kPageTokens *
-                          uint64_t(value_bytes(kv));
-    if (page > kMostBytes / uint64_t(n_pages) / 2 ||
-        reserved_bytes_ > kMostBytes - 2 * page * uint64_t(n_pages))
-      fail(ErrorCode::kOutOfMemory,
-           "KV cache for {} tokens is beyond {} bytes; use a smaller context", capacity,
-           kMostBytes);
-    const uint64_t bytes = page * uint64_t(n_pages);
-    LayerCache& cache = layers_[l];
-    cache.n_pages = n_pages;
-    cache.window = sliding ? layer.window : 0;
-    cache.n_kv_heads = layer.n_kv_heads;
-    cache.head_dim = layer.head_dim;
-    for (std::byte** half : {&cache.keys, &cache.values}) {
-      *half = static_cast<std::byte*>(reserve(bytes));
-      storage_.emplace_back(*half, Unmap{bytes});
-    }
-    reserved_bytes_ += 2 * bytes;
-  }
+int64_t Sequence::exact_offset(const LayerCache& cache, int64_t position, int kv_head) {
+  const KvLayerPlan& plan = cache.plan;
+  const int64_t slot = plan.exact_slot(position / kPageTokens);
+  return ((slot * plan.n_kv_heads + kv_head) * kPageTokens + position % kPageTokens) *
+         plan.head_dim * value_bytes(plan);
 }
 
-void Sequence::Unmap::operator()(void* p) const { munmap(p, bytes); }
-
-int64_t Sequence::offset(const LayerCache& cache, int64_t position, int kv_head) const {
-  const int64_t page = position / kPageTokens % cache.n_pages;
-  return ((page * cache.n_kv_heads + kv_head) * kPageTokens + position % kPageTokens) *
-         cache.head_dim * value_bytes(kv_);
+std::byte* Sequence::packed_page(const LayerCache& cache, int64_t page, int kv_head) {
+  const KvLayerPlan& plan = cache.plan;
+  return cache.packed + (plan.packed_slot(page) * plan.n_kv_heads + kv_head) *
+                            (plan.key_page.bytes + plan.value_page.bytes);
 }
 
 Sequence::Slot Sequence::slot(int layer, int64_t position, int kv_head) const {
   const LayerCache& cache = layers_[layer];
-  const int64_t at = offset(cache, position, kv_head);
-  return {cache.keys + at, cache.values + at};
+  const int64_t at = exact_offset(cache, position, kv_head);
+  return {cache.keys ? cache.keys + at : nullptr, cache.values + at};
 }
 
-KvPage Sequence::page(int layer, int64_t page, int kv_head, int64_t /*query_block*/) const {
+KvPage Sequence::page(int layer, int64_t page, int kv_head, int64_t query_block) const {
   const LayerCache& cache = layers_[layer];
-  const int64_t at = offset(cache, page * kPageTokens, kv_head);
-  return {{kv_, cache.keys + at, cache.head_dim}, {kv_, cache.values + at, cache.head_dim}};
+  const KvLayerPlan& plan = cache.plan;
+  KvPage result{};
+  if (cache.angles) result.start_angles = cache.angles + page * plan.value_page.n_rotary;
+  const int64_t first = page * kPageTokens;
+  if (plan.code.packed() && first >= plan.ends.sink &&
+      first < packed_end(plan.ends, query_block * kPageTokens)) {
+    const std::byte* data = packed_page(cache, page, kv_head);
+    if (!plan.code.v_only) result.keys = {plan.code.keys, data, 0, &plan.key_page};
+    result.values = {plan.code.values, data + plan.key_page.bytes, 0, &plan.value_page};
+    return result;
+  }
+  const KvCode code = plan.code.values == KvCode::kF32 ? KvCode::kF32 : KvCode::kBF16;
+  const int64_t at = exact_offset(cache, first, kv_head);
+  result.keys = {code, cache.keys ? cache.keys + at : nullptr, plan.head_dim};
+  result.values = {code, cache.values + at, plan.head_dim};
+  return result;
 }
 
-// A ring has forgotten what the furthest token ever written pushed out, even if that token was
-// itself cut off since; the next query needs the window - 1 tokens before its own.
+Sequence::PageRange Sequence::unpacked_pages(int layer, int64_t last_position) const {
+  const KvLayerPlan& plan = layers_[layer].plan;
+  if (!plan.code.packed()) return {0, 0};
+  const int64_t done = packed_end(plan.ends, std::max<int64_t>(0, packed_before_ - 1));
+  return {done / kPageTokens, packed_end(plan.ends, last_position) / kPageTokens};
+}
+
+void Sequence::pack_page(const KernelTable& kernels, int layer, int64_t page, int kv_head) const {
+  const LayerCache& cache = layers_[layer];
+  const KvLayerPlan& plan = cache.plan;
+  const int64_t at = exact_offset(cache, page * kPageTokens, kv_head);
+  auto* out = reinterpret_cast<uint8_t*>(packed_page(cache, page, kv_head));
+  if (cache.keys)
+    pack_kv_page(kernels, plan.key_page, reinterpret_cast<const uint16_t*>(cache.keys + at),
+                 plan.head_dim, out);
+  pack_kv_page(kernels, plan.value_page, reinterpret_cast<const uint16_t*>(cache.values + at),
+               plan.head_dim, out + plan.key_page.bytes);
+}
+
+void Sequence::advance(int64_t n_tokens) {
+  length_ += n_tokens;
+  packed_before_ = std::max(packed_before_, length_);
+}
+
 int64_t Sequence::earliest_rollback() const {
   const int64_t furthest = std::max(furthest_, length_);
   int64_t earliest = 0;
-  for (const LayerCache& cache : layers_) {
-    const int64_t forgotten = furthest - cache.n_pages * kPageTokens;
-    if (cache.keys && forgotten > 0) earliest = std::max(earliest, forgotten + cache.window - 1);
-  }
+  for (const LayerCache& cache : layers_)
+    if (cache.owned()) earliest = std::max(earliest, earliest_query(cache.plan, furthest));
   return earliest;
 }
 
@@ -108,18 +157,19 @@ void Sequence::truncate(int64_t length) {
   if (length < 0 || length > length_)
     fail(ErrorCode::kUsage, "cannot cut a sequence of {} tokens to {}", length_, length);
   if (length == 0) {
-    length_ = furthest_ = 0;
+    length_ = furthest_ = packed_before_ = 0;
     return;
   }
   if (length < earliest_rollback())
     fail(ErrorCode::kUsage,
-         "cannot go back from {} to {} tokens: sliding layers remember what {} or more need; start "
+         "cannot go back from {} to {} tokens: the cache remembers what {} or more need; start "
          "from 0",
          length_, length, earliest_rollback());
   furthest_ = std::max(furthest_, length_);
   length_ = length;
+  // What the query at `length` reads packed lies before it and stays; later pages may have lost
+  // tokens.
+  packed_before_ = std::min(packed_before_, length + 1);
 }
-
-uint64_t Sequence::reserved_bytes() const { return reserved_bytes_; }
 
 }  // namespace lapidary

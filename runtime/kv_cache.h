@@ -1,72 +1,91 @@
-// The KV cache of one token sequence: per layer that owns K and V, a ring (sliding layers) or a
-// growing run (global layers) of pages in float32 or bf16.
+// The KV cache of one token sequence: per layer that owns K and V, pages of 64 tokens of each K/V
+// head, exact ones in float32 or bf16 and, where the layer is packed, packed ones.
 //
-// A page holds 64 consecutive tokens of each K/V head: [n_pages, n_kv_heads, 64, head_dim], page p
-// of the sequence at index p % n_pages. Rings hold window + max_batch_tokens tokens, rounded up, so
-// that a chunk can be appended before its queries read. Memory is reserved at construction and
-// touched as tokens come.
+// Exact pages are a run (global layers) or a ring: of the window on sliding layers, of the tail on
+// packed ones, behind the pages of the sink. A page is packed from its bf16 values when a query
+// first reads it packed, and then never changes unless a rollback takes tokens out of it. Packed
+// layers hold K and V rotated (V-only layers: V in the shared basis), exact pages too, so that one
+// query serves both. Sizes are runtime/kv_plan.h's. Memory is reserved at construction and touched
+// as tokens come.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string_view>
 #include <vector>
 
-#include "formats/kv_code.h"
-#include "formats/model_config.h"
-#include "kernels/attention.h"
+#include "kernels/kernels.h"
+#include "runtime/kv_plan.h"
 
 namespace lapidary {
 
-// "f32", "off" (bf16). Throws kUsage for anything else.
-KvCode parse_kv_code(std::string_view text);
-
 class Sequence {
  public:
-  Sequence(const ModelConfig& config, int64_t capacity, KvCode kv, int max_batch_tokens);
+  // Throws as plan_kv().
+  Sequence(const ModelConfig& config, int64_t capacity, const KvOptions& kv, int max_batch_tokens);
   Sequence(const Sequence&) = delete;
   Sequence& operator=(const Sequence&) = delete;
 
   int64_t length() const { return length_; }      // tokens held
   int64_t capacity() const { return capacity_; }  // tokens that fit
-  KvCode kv() const { return kv_; }
+  const KvOptions& kv() const { return kv_; }
   int max_batch_tokens() const { return max_batch_tokens_; }  // most that one step may append
   // Forgets tokens from `length` on: to earliest_rollback() or more, or to 0; else Error(kUsage).
   void truncate(int64_t length);
-  int64_t earliest_rollback() const;  // sliding rings have forgotten what came before
-  uint64_t reserved_bytes() const;
+  // What came before has left the rings: at least kRollbackTokens behind the furthest token held.
+  int64_t earliest_rollback() const;
+  uint64_t reserved_bytes() const { return reserved_bytes_; }
 
-  // Where K and V of the token at `position` are written, [head_dim] each.
+  // All take the layer that owns K and V.
+  const KvLayerPlan& plan(int layer) const { return layers_[layer].plan; }
+  // Where K and V of the token at `position` are written, [head_dim] each, in float32 if
+  // plan(layer).code is f32, else bf16; keys is null in V-only layers.
   struct Slot {
     void *keys, *values;
   };
   Slot slot(int layer, int64_t position, int kv_head) const;
-  // What queries at positions [64 * query_block, 64 * query_block + 64) read of a page. `layer` is
-  // the KV source.
+  // What queries at positions [64 * query_block, 64 * query_block + 64) read of a page.
   KvPage page(int layer, int64_t page, int kv_head, int64_t query_block) const;
-  void advance(int64_t n_tokens) { length_ += n_tokens; }
+
+  // Pages [first, end) that queries up to `last_position` read packed and that are not yet. Their
+  // tokens are written; pack_page() makes them, in any order, before those queries read.
+  struct PageRange {
+    int64_t first, end;
+  };
+  PageRange unpacked_pages(int layer, int64_t last_position) const;
+  void pack_page(const KernelTable& kernels, int layer, int64_t page, int kv_head) const;
+  void advance(int64_t n_tokens);
 
  private:
   struct LayerCache {
-    std::byte* keys = nullptr;
-    std::byte* values = nullptr;
-    int64_t n_pages = 0;
-    int64_t window = 0;  // of rings
-    int n_kv_heads = 0, head_dim = 0;
+    KvLayerPlan plan;
+    std::byte *keys = nullptr, *values = nullptr;  // exact pages [slot, n_kv_heads, 64, head_dim]
+    std::byte* packed = nullptr;                   // [slot, n_kv_heads] key page, value page
+    const float* angles = nullptr;                 // V-only: [page, n_rotary], see page_angles()
+    bool owned() const { return values != nullptr; }
   };
-  int64_t offset(const LayerCache& cache, int64_t position, int kv_head) const;  // in bytes
+  static int64_t exact_offset(const LayerCache& cache, int64_t position, int kv_head);  // in bytes
+  static std::byte* packed_page(const LayerCache& cache, int64_t page, int kv_head);
+  std::byte* reserve(uint64_t bytes);
+  const float* angles_of(const LayerConfig& layer);
 
-  std::vector<LayerCache> layers_;
   struct Unmap {
     uint64_t bytes;
-    void operator()(void* p) const;
+    void operator()(std::byte* p) const;
   };
-  std::vector<std::unique_ptr<void, Unmap>> storage_;
+  struct Angles {
+    RopeConfig rope;
+    int head_dim;
+    std::vector<float> values;
+  };
+  std::vector<LayerCache> layers_;
+  std::vector<std::unique_ptr<std::byte, Unmap>> storage_;
+  std::vector<std::unique_ptr<Angles>> angles_;
   int64_t length_ = 0, capacity_ = 0;
   int64_t furthest_ = 0;  // the most tokens held since the last truncate(0), known at truncate()
+  int64_t packed_before_ = 0;  // whatever a query below this position reads packed, is
   int max_batch_tokens_ = 0;
-  KvCode kv_;
+  KvOptions kv_;
   uint64_t reserved_bytes_ = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "formats/error.h"
+#include "formats/kv_page.h"
 
 namespace lapidary {
 namespace {
@@ -164,11 +165,24 @@ std::string describe(const KvOptions& options) {
   return fmt::format("{} exact {},{}", text, options.ends.sink, options.ends.tail);
 }
 
+int rotary_dims(const LayerConfig& layer) {
+  return layer.rope.kind == RopeKind::kProportional
+             ? 2 * static_cast<int>(layer.rope.rotated_fraction * layer.head_dim / 2)
+             : layer.head_dim;
+}
+
+bool can_store_v_only(const ModelConfig& config, int layer) {
+  const LayerConfig& shape = config.layers[layer];
+  return shape.k_eq_v && shape.attention == AttentionKind::kGlobal && config.qk_norm &&
+         config.v_norm && rotary_dims(shape) < shape.head_dim && rotary_dims(shape) <= kKvBlockDims;
+}
+
 KvLayerCode layer_code(const ModelConfig& config, const KvOptions& options, int layer) {
   const LayerConfig& shape = config.layers[config.layers[layer].kv_source];
   if (!options.layers.empty()) return options.layers[config.layers[layer].kv_source];
   if (shape.attention == AttentionKind::kSliding) return options.sliding;
-  return shape.k_eq_v && options.k_eq_v ? *options.k_eq_v : options.global;
+  const bool v_only = options.k_eq_v && can_store_v_only(config, config.layers[layer].kv_source);
+  return v_only ? *options.k_eq_v : options.global;
 }
 
 ExactEnds layer_ends(const ModelConfig& config, const KvOptions& options, int layer) {
@@ -190,12 +204,12 @@ void check_kv(const ModelConfig& config, const KvOptions& options) {
   const bool f32 = layer_code(config, options, 0).keys == KvCode::kF32;
   for (int l = 0; l < config.n_layers(); ++l) {
     const LayerConfig& shape = config.layers[l];
-    const bool can_v_only = shape.k_eq_v && shape.attention == AttentionKind::kGlobal;
+    const bool can_v_only = can_store_v_only(config, l);
     has_k_eq_v |= can_v_only;
     if (!config.owns_kv(l)) continue;
     const KvLayerCode code = layer_code(config, options, l);
     if (code.v_only && !can_v_only)
-      fail(ErrorCode::kUsage, "KV code {} of layer {}: its K is not made from V (no k_eq_v)",
+      fail(ErrorCode::kUsage, "KV code {} of layer {}: its K is not made from V (k_eq_v)",
            kv_name(code), l);
     if (is_packed(code.keys) != is_packed(code.values) ||
         (code.keys == KvCode::kF32) != (code.values == KvCode::kF32) ||

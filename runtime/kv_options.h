@@ -56,6 +56,11 @@ struct KvOptions {
   bool operator==(const KvOptions&) const = default;
 };
 
+// Dims of a head that RoPE turns: whole pairs (i, i + head_dim / 2).
+int rotary_dims(const LayerConfig& layer);
+// K = RoPE(w_k * V) on this layer, and heads have dims that do not turn: V alone may be stored.
+bool can_store_v_only(const ModelConfig& config, int layer);
+
 // The code of a layer under these options. REQUIRES: options checked for this config.
 KvLayerCode layer_code(const ModelConfig& config, const KvOptions& options, int layer);
 // Tokens of a layer that stay exact: sliding layers have no sink, it leaves their window.
@@ -74,6 +79,11 @@ struct KvText {
 // so, k8v8 stores k_eq_v global layers of `config` as v8 and lower codes as v5.
 // Returns nothing when no option is given: the model's own choice. Throws kUsage.
 std::optional<KvOptions> parse_kv(const KvText& text);
+
+// The options of one code alone.
+inline KvOptions parse_kv_code(std::string_view code) {
+  return *parse_kv({std::string(code), "", "", "", false});
+}
 
 // "off", "f32", "k8v4", "v5".
 std::string kv_name(const KvLayerCode& code);

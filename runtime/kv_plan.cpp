@@ -14,33 +14,6 @@ constexpr uint64_t kMostBytes = uint64_t{1} << 46;
 
 int64_t pages_of(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
-int bits_of(KvCode code) {
-  switch (code) {
-    case KvCode::kInt8:
-      return 8;
-    case KvCode::k5Bit:
-      return 5;
-    case KvCode::k4Bit:
-      return 4;
-    default:
-      return 3;
-  }
-}
-
-// Bytes of `dims` dims of one token: indices, and fp16 scales per 128 dims at 8 bits, else one.
-uint64_t row_bytes(KvCode code, int dims) {
-  const int n_scales = code == KvCode::kInt8 ? (dims + 127) / 128 : 1;
-  return uint64_t(dims * bits_of(code) / 8 + 2 * n_scales);
-}
-
-// One packed page of one head. V-only pages hold the rotary dims at 8 bits, whatever the others.
-uint64_t page_bytes(KvCode code, const LayerConfig& shape, bool v_only) {
-  if (!v_only) return kPageTokens * row_bytes(code, shape.head_dim);
-  const int n_rotary = static_cast<int>(shape.rope.rotated_fraction * shape.head_dim / 2) * 2;
-  return kPageTokens *
-         (row_bytes(KvCode::kInt8, n_rotary) + row_bytes(code, shape.head_dim - n_rotary));
-}
-
 // A step writes its tokens before its first query reads; that query, or one 64 tokens before the
 // end, reads back to the tail before its own page, and the page before that is packed meanwhile.
 int64_t tail_ring_pages(const ExactEnds& ends, int max_batch_tokens) {
@@ -68,19 +41,27 @@ KvLayerPlan plan_layer(const ModelConfig& config, const KvOptions& options, int 
 
   const int64_t all = pages_of(capacity);
   const int64_t window_pages =
-      plan.sliding ? std::min(all, pages_of(int64_t{shape.window} + max_batch_tokens) + 1) : all;
+      plan.sliding
+          ? std::min(all,
+                     pages_of(shape.window + int64_t{std::max(max_batch_tokens, kRollbackTokens)}))
+          : all;
   if (!plan.code.packed()) {
     plan.ring_pages = window_pages;
     return plan;
   }
-  plan.value_page_bytes = page_bytes(plan.code.values, shape, plan.code.v_only);
-  if (!plan.code.v_only) plan.key_page_bytes = page_bytes(plan.code.keys, shape, false);
+  if (plan.code.v_only) {
+    plan.value_page =
+        kv_page_geometry(KvRole::kBoth, plan.code.values, shape.head_dim, rotary_dims(shape));
+  } else {
+    plan.key_page = kv_page_geometry(KvRole::kKeys, plan.code.keys, shape.head_dim);
+    plan.value_page = kv_page_geometry(KvRole::kValues, plan.code.values, shape.head_dim);
+  }
   plan.sink_pages = std::min<int64_t>(all, plan.ends.sink / kPageTokens);
   plan.ring_pages =
       std::clamp<int64_t>(all - plan.sink_pages, 1, tail_ring_pages(plan.ends, max_batch_tokens));
   const int64_t most = std::max<int64_t>(
       1, packed_end(plan.ends, capacity - 1) / kPageTokens - plan.ends.sink / kPageTokens);
-  plan.packed_pages = plan.sliding ? std::min(most, window_pages + 1) : most;
+  plan.packed_pages = plan.sliding ? std::min(most, window_pages + 2) : most;
   return plan;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "formats/kv_page.h"
 #include "runtime/kv_options.h"
 
 namespace lapidary {
@@ -23,7 +24,8 @@ struct KvLayerPlan {
 
   uint64_t exact_row_bytes = 0;  // one token, all heads, unpacked; V alone in V-only layers
   uint64_t plain_row_bytes = 0;  // one token, all heads, K and V in 16 bits: for comparison
-  uint64_t key_page_bytes = 0, value_page_bytes = 0;  // packed, one head; 0: not stored
+  // Packed pages of one head. V-only layers have no key page, and keys read their value page.
+  KvPageGeometry key_page{}, value_page{};
   int64_t sink_pages = 0, ring_pages = 0, packed_pages = 0;
 
   int64_t exact_pages() const { return sink_pages + ring_pages; }
@@ -32,7 +34,7 @@ struct KvLayerPlan {
   }
   int64_t packed_slot(int64_t page) const { return (page - sink_pages) % packed_pages; }
   uint64_t packed_page_bytes() const {  // all heads
-    return uint64_t(n_kv_heads) * (key_page_bytes + value_page_bytes);
+    return uint64_t(n_kv_heads) * uint64_t(key_page.bytes + value_page.bytes);
   }
   uint64_t reserved_bytes() const;
   // Bytes that carry something after n_tokens: what the next queries and a rollback of

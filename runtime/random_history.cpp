@@ -30,6 +30,7 @@ void Forward::make_up_kv() {
       fill_random(random, width, ws.v.row(t, width));
       store_kv(l, t);
     });
+    pack_pages(l);
   }
 }
 

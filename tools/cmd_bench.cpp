@@ -8,6 +8,7 @@
 #include "formats/file.h"
 #include "quantize/random_weights.h"
 #include "runtime/bench/bench.h"
+#include "runtime/kv_choice.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/progress.h"
 #include "tools/commands.h"
@@ -88,8 +89,8 @@ struct BenchCommand {
     options.engine = how.engine;
     options.engine.max_batch_tokens = batch_tokens;
     options.engine.max_logits = 1;
-    options.kv = how.kv;
     const std::shared_ptr<const Model> loaded = Model::load(model);
+    options.kv = kv_for(how.kv, loaded->file().metadata());
     std::shared_ptr<const Adapter> adapter;
     if (!model_options.adapter.empty()) adapter = Adapter::load(model_options.adapter, *loaded);
     options.adapter = adapter.get();

@@ -9,6 +9,7 @@
 #include "formats/error.h"
 #include "formats/file.h"
 #include "runtime/chat_session.h"
+#include "runtime/kv_choice.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/signals.h"
@@ -60,7 +61,7 @@ struct RunCommand {
     options.system = system;
     if (!tools_file.empty()) options.tools_json = read_json(tools_file);
     options.context = context;
-    options.kv = how.kv;
+    options.kv = kv_for(how.kv, m->file().metadata());
     options.generate.max_tokens = max_tokens;
     options.generate.sampling = resolved_sampling(sub, *m);
     options.generate.stop_ids = m->config().eos_ids;

@@ -7,6 +7,7 @@
 #include "formats/error.h"
 #include "formats/file.h"
 #include "formats/lap.h"
+#include "runtime/kv_choice.h"
 #include "runtime/verify/builtin_text.h"
 #include "runtime/verify/verdict.h"
 #include "tools/cli/command_options.h"
@@ -23,20 +24,29 @@ namespace {
 
 // One side of the comparison as the user names it.
 struct SideOptions {
-  std::string model, kv = "off", activations = "int8", adapter;
+  std::string model, kv, activations = "int8", adapter;
+  bool is_candidate = false;
 
-  std::unique_ptr<Scorer> open(int n_threads) const {
-    ModelOptions options{kv, activations, adapter, n_threads};
+  // `refine` holds for the candidate, and for a base that is packed too.
+  KvText kv_text(const KvText& refine) const {
+    KvText text;
+    if (is_candidate || kv.starts_with("k")) text = refine;
+    text.kv = kv;
+    return text;
+  }
+
+  std::unique_ptr<Scorer> open(int n_threads, const KvText& refine) const {
+    const ModelOptions options{kv_text(refine), activations, adapter, n_threads};
     return make_engine_scorer(model, options.scorer_options());
   }
 
-  VerifyLabels::Side label() const {
+  VerifyLabels::Side label(const KvText& refine) const {
     const std::unique_ptr<LapReader> lap = LapReader::open(model);
     VerifyLabels::Side side;
     side.name = std::filesystem::path(model).filename();
     side.facts = {{"Size", format_bytes(static_cast<double>(lap->file_bytes()))},
                   {"Bits per weight", fmt::format("{:.3f}", lap->bits_per_weight())},
-                  {"KV cache", kv == "off" ? "bf16" : kv},
+                  {"KV cache", describe(kv_for(parse_kv(kv_text(refine)), lap->metadata()))},
                   {"Activations", activations},
                   {"Content", lap->content_hash().substr(0, 16)}};
     if (!adapter.empty()) side.facts.emplace_back("Adapter", adapter);
@@ -51,10 +61,11 @@ struct VerifyCommand {
   Margins margins;
   int64_t limit_items = 0;
   int n_threads = 0;
+  KvText kv;  // refines the packed caches of both sides
   OutputOptions out;
 
   VerifyResult measure(const Events& events) const {
-    const std::unique_ptr<Scorer> a = base.open(n_threads), b = candidate.open(n_threads);
+    const std::unique_ptr<Scorer> a = base.open(n_threads, kv), b = candidate.open(n_threads, kv);
     VerifyResult result;
     result.margins = margins;
     result.identical = a->identity() == b->identity();
@@ -72,7 +83,8 @@ struct VerifyCommand {
   }
 
   VerifyLabels labels() const {
-    VerifyLabels labels{base.label(), candidate.label(), text_file, tasks_file, "lapidary 0.1.0"};
+    VerifyLabels labels{base.label(kv), candidate.label(kv), text_file, tasks_file,
+                        "lapidary 0.1.0"};
     if (text_file.empty() && tasks_file.empty()) labels.text_source = "built-in text";
     return labels;
   }
@@ -126,9 +138,10 @@ struct VerifyCommand {
 };
 
 void add_side(CLI::App& sub, SideOptions& side, const std::string& name) {
-  sub.add_option("--kv-" + name, side.kv, "KV cache of the " + name + ": off (bf16) or f32")
-      ->type_name("CODE")
-      ->capture_default_str();
+  sub.add_option(
+         "--kv-" + name, side.kv,
+         "KV cache of the " + name + ": off (bf16), f32 or kXvY; default: its file's choice")
+      ->type_name("CODE");
   sub.add_option("--activations-" + name, side.activations, "int8 or 16bit")
       ->type_name("TYPE")
       ->capture_default_str();
@@ -154,6 +167,7 @@ void add_margin(CLI::App& sub, const std::string& name, double& margin, const st
 
 void add_verify(CLI::App& app, Action& action) {
   auto command = std::make_shared<VerifyCommand>();
+  command->candidate.is_candidate = true;
   CLI::App* sub = app.add_subcommand("verify", "Paired comparison: PASS, FAIL or INCONCLUSIVE");
   sub->add_option("base", command->base.model, "The model that is trusted")
       ->required()
@@ -168,6 +182,7 @@ void add_verify(CLI::App& app, Action& action) {
   add_measure_options(*sub, command->text, command->limit_items);
   add_side(*sub, command->base, "base");
   add_side(*sub, command->candidate, "candidate");
+  add_kv_refinements(*sub, command->kv);
   add_margin(*sub, "--margin-nats", command->margins.nats, "Loss of NLL that is still a PASS");
   add_margin(*sub, "--margin-task", command->margins.task,
              "Loss of accuracy per task, 0.02 = 2 points");
@@ -182,7 +197,8 @@ void add_verify(CLI::App& app, Action& action) {
       "Exit status: 0 PASS, 1 FAIL, 2 INCONCLUSIVE.\nExamples:\n"
       "  lapidary verify model.lap model-w4.lap --text book.txt --html report.html\n"
       "  lapidary verify model.lap tuned.lap --tasks skills.jsonl --text book.txt --json\n"
-      "  lapidary verify m.lap m.lap --adapter-candidate tuned/ --kv-candidate f32");
+      "  lapidary verify m.lap m.lap --adapter-candidate tuned/ --kv-candidate f32\n"
+      "  lapidary verify m.lap m.lap --kv-base off --kv-candidate k4v4 --text book.txt");
   sub->callback(
       [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
 }

@@ -20,7 +20,7 @@ struct BenchOptions {
   std::vector<BenchTest> tests;
   int repetitions = 5;  // clean ones wanted; three times as many are tried at most
   EngineOptions engine;
-  KvCode kv = KvCode::kBF16;
+  KvOptions kv;
   const Adapter* adapter = nullptr;  // null: the base model
 };
 

@@ -6,6 +6,7 @@
 #include "formats/error.h"
 #include "formats/file.h"
 #include "formats/hash.h"
+#include "runtime/kv_choice.h"
 #include "runtime/verify/scorer.h"
 
 namespace lapidary {
@@ -23,10 +24,11 @@ std::string adapter_identity(const std::string& folder) {
 class EngineScorer final : public Scorer {
  public:
   EngineScorer(const std::string& model_path, const EngineScorerOptions& options)
-      : model_(Model::load(model_path)), engine_(model_, options.engine), kv_(options.kv) {
-    identity_ =
-        fmt::format("{} kv={} activations={}", model_->file().content_hash(),
-                    static_cast<int>(options.kv), static_cast<int>(options.engine.activations));
+      : model_(Model::load(model_path)),
+        engine_(model_, options.engine),
+        kv_(kv_for(options.kv, metadata())) {
+    identity_ = fmt::format("{} kv={} activations={}", model_->file().content_hash(), describe(kv_),
+                            static_cast<int>(options.engine.activations));
     if (!options.adapter_folder.empty()) {
       adapter_ = Adapter::load(options.adapter_folder, *model_);
       identity_ += " adapter=" + adapter_identity(options.adapter_folder);
@@ -71,7 +73,7 @@ class EngineScorer final : public Scorer {
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const Adapter> adapter_;
   Engine engine_;
-  KvCode kv_;
+  KvOptions kv_;
   std::unique_ptr<Sequence> sequence_;
   std::string identity_;
 };

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -47,8 +48,8 @@ int32_t greedy_token(std::span<const float> logits);
 
 struct EngineScorerOptions {
   EngineOptions engine;
-  KvCode kv = KvCode::kBF16;
-  std::string adapter_folder;  // empty: none
+  std::optional<KvOptions> kv;  // unset: the file's choice, else bf16
+  std::string adapter_folder;   // empty: none
 };
 std::unique_ptr<Scorer> make_engine_scorer(const std::string& model_path,
                                            const EngineScorerOptions& options);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstring>
 
 #include "tests/runtime/fixtures.h"
@@ -15,20 +16,22 @@ struct Variant {
   std::string checkpoint;
   Code weights;
   ActivationType activations;
-  KvCode kv;
+  KvOptions kv;
 };
 
 std::string text_of(const Variant& v) {
   std::string name = v.checkpoint + "_" + std::string(code_name(v.weights)) +
-                     (v.activations == ActivationType::kInt8 ? "_int8" : "_16bit") +
-                     (v.kv == KvCode::kF32 ? "_kvf32" : "_kvbf16");
-  std::replace(name.begin(), name.end(), '-', '_');
+                     (v.activations == ActivationType::kInt8 ? "_int8" : "_16bit") + "_kv " +
+                     describe(v.kv);
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
   return name;
 }
 std::string label(const testing::TestParamInfo<Variant>& info) { return text_of(info.param); }
 void PrintTo(const Variant& variant, std::ostream* out) { *out << text_of(variant); }
 
-// Longer than every small checkpoint's window (at most 128), so that rings wrap.
+// Longer than every small checkpoint's window (at most 128), so that rings wrap, and than the exact
+// ends that packed caches are given here.
 constexpr int64_t kTokens = 170;
 
 std::vector<int32_t> some_tokens(int64_t n, uint32_t seed, int vocab_size) {
@@ -145,6 +148,11 @@ TEST_P(BitIdentity, HoldsAfterGoingBack) {
   expect_same(two->step({&fresh, 1}), 0, "from the beginning");
 }
 
+KvOptions packed(const char* kv, const char* exact, const char* sliding = "",
+                 const char* global = "") {
+  return *parse_kv({kv, exact, sliding, global, false});
+}
+
 constexpr ActivationType kInt8 = ActivationType::kInt8, k16Bit = ActivationType::k16Bit;
 INSTANTIATE_TEST_SUITE_P(, BitIdentity,
                          testing::Values(Variant{"nano-e", Code::kBF16, kInt8, KvCode::kF32},
@@ -158,6 +166,22 @@ INSTANTIATE_TEST_SUITE_P(, BitIdentity,
                                          Variant{"small-moe", Code::kBF16, kInt8, KvCode::kBF16},
                                          Variant{"small-moe", Code::kW4, kInt8, KvCode::kBF16}),
                          label);
+
+INSTANTIATE_TEST_SUITE_P(
+    Packed, BitIdentity,
+    testing::Values(Variant{"nano-e", Code::kBF16, kInt8, packed("k8v8", "0,0")},
+                    Variant{"nano-e", Code::kBF16, kInt8, packed("k4v4", "64,0", "k8v8")},
+                    Variant{"nano-e", Code::kW4, kInt8, packed("k8v3", "0,64")},
+                    Variant{"nano-e", Code::kBF16, kInt8, packed("k3v3", "0,0")},
+                    Variant{"tiny-gemma3", Code::kW8, kInt8, packed("k4v4", "0,0", "k8v8")},
+                    Variant{"tiny-llama3", Code::kW3, kInt8, packed("k3v3", "64,0")},
+                    Variant{"tiny-qwen3", Code::kW4x, kInt8, packed("k8v4", "0,0")},
+                    Variant{"small-dense", Code::kBF16, kInt8, packed("k8v8", "0,0")},
+                    Variant{"small-dense", Code::kBF16, kInt8, packed("k4v4", "0,0", "k8v8")},
+                    Variant{"small-dense", Code::kBF16, kInt8,
+                            packed("k4v4", "64,0", "", "separate")},
+                    Variant{"small-moe", Code::kW4, kInt8, packed("k3v3", "0,0", "", "v4")}),
+    label);
 
 }  // namespace
 }  // namespace lapidary

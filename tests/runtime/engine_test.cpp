@@ -70,13 +70,17 @@ TEST_F(EngineSteps, RefusesWithoutChangingAnything) {
 
 TEST_F(EngineSteps, AllocateNothing) {
   const auto sequence = engine_.new_sequence(200, KvCode::kBF16);
-  const auto other = engine_.new_sequence(200, KvCode::kBF16);
+  const auto other = engine_.new_sequence(200, *parse_kv({"k4v4", "0,0", "k8v8", "", false}));
   const std::vector<int32_t> ids(100, 7);
   const auto step = [&](size_t n) {
     const BatchItem batch[] = {{sequence.get(), std::span(ids).first(n), 0},
                                {other.get(), std::span(ids).first(1), 1}};
     engine_.step(batch);
   };
+  for (int i = 0; i < 62; ++i) {  // the fourth step from here packs and reads a page
+    const BatchItem item{other.get(), std::span(ids).first(1), 1};
+    engine_.step({&item, 1});
+  }
   step(1);  // threads may set themselves up at their first work
   const int64_t before = allocation_count();
   step(1);

@@ -69,8 +69,9 @@ inline std::vector<float> floats_of(const SafetensorsSet& set, const std::string
 }
 
 // All logits of `ids` on a fresh sequence, chunk by chunk; chunk 0: as large as the engine takes.
-inline std::vector<float> logits_of(Engine& engine, std::span<const int32_t> ids, KvCode kv,
-                                    size_t chunk = 0, const Adapter* adapter = nullptr) {
+inline std::vector<float> logits_of(Engine& engine, std::span<const int32_t> ids,
+                                    const KvOptions& kv, size_t chunk = 0,
+                                    const Adapter* adapter = nullptr) {
   if (chunk == 0) chunk = static_cast<size_t>(engine.options().max_batch_tokens);
   const auto sequence = engine.new_sequence(static_cast<int64_t>(ids.size()), kv);
   std::vector<float> all;

@@ -114,10 +114,66 @@ TEST(Sequence, GoesBackAnywhereWhileNothingHasWrapped) {
   EXPECT_EQ(sequence.length(), 1);
 }
 
-TEST(KvCode, ParsesItsNames) {
-  EXPECT_EQ(parse_kv_code("f32"), KvCode::kF32);
-  EXPECT_EQ(parse_kv_code("off"), KvCode::kBF16);
-  EXPECT_THROW(parse_kv_code("k9v9"), Error);
+KvOptions packed(const char* exact) { return *parse_kv({"k4v4", exact, "k8v8", "", false}); }
+
+TEST(Sequence, GoesBackAtLeast64TokensWhenPacked) {
+  for (const char* exact : {"64,256", "0,0", "128,64", "0,1024"})
+    for (const int batch : {1, 2, 63, 64, 65, 100, 256})
+      for (int64_t length = 64; length < 3000; length += 37) {
+        ModelConfig config = three_layers();
+        config.layers[0].window = 700;  // beyond the shorter tails
+        Sequence sequence(config, 5000, packed(exact), batch);
+        sequence.advance(length);
+        ASSERT_LE(sequence.earliest_rollback(), length - 64)
+            << exact << " batch " << batch << " length " << length;
+      }
+}
+
+TEST(Sequence, QueriesReadPackedWhatTheirPositionsSay) {
+  const Sequence sequence(three_layers(), 5000, packed("64,256"), 60);
+  for (int64_t block = 0; block < 40; ++block)
+    for (int64_t page = 0; page <= block; ++page) {
+      const KvPage kv = sequence.page(1, page, 0, block);
+      const bool is_middle = page * 64 >= 64 && page * 64 < packed_end({64, 256}, block * 64);
+      ASSERT_EQ(is_packed(kv.keys.code), is_middle) << page << " of " << block;
+      ASSERT_EQ(kv.keys.code, kv.values.code);
+      ASSERT_EQ(is_packed(sequence.page(0, page, 1, block).keys.code), false);  // within the tail
+    }
+}
+
+// Whatever the steps, each page is packed once, complete, and before a query reads it packed.
+TEST(Sequence, PacksEachPageOnceForwards) {
+  for (const int64_t chunk : {1, 7, 60}) {
+    Sequence sequence(three_layers(), 3000, packed("64,128"), 60);
+    int64_t next = 1;
+    for (int64_t length = 0; length + chunk < 3000; length += chunk) {
+      const auto range = sequence.unpacked_pages(1, length + chunk - 1);
+      ASSERT_EQ(range.first, next);
+      ASSERT_EQ(range.end * 64, packed_end({64, 128}, length + chunk - 1));
+      ASSERT_LE(range.end * 64, std::max<int64_t>(64, length + chunk));
+      next = range.end;
+      sequence.advance(chunk);
+    }
+    EXPECT_EQ(sequence.unpacked_pages(2, 2000).end, 0);  // reads layer 0's, which is not packed
+  }
+}
+
+TEST(Sequence, PacksAgainWhatGoingBackHasTouched) {
+  Sequence sequence(three_layers(), 3000, packed("0,0"), 60);
+  sequence.advance(1000);  // queries up to 999 read pages below 960 packed
+  EXPECT_EQ(sequence.unpacked_pages(1, 1000).first, 15);
+  sequence.truncate(970);
+  EXPECT_EQ(sequence.unpacked_pages(1, 971).first, 15);  // page 14 ends at 960
+  sequence.truncate(950);
+  EXPECT_EQ(sequence.unpacked_pages(1, 951).first, 14);  // page 14 has lost tokens
+  EXPECT_EQ(sequence.unpacked_pages(1, 961).end, 15);
+  sequence.truncate(0);
+  EXPECT_EQ(sequence.unpacked_pages(1, 130).first, 0);
+  EXPECT_EQ(sequence.unpacked_pages(1, 130).end, 2);
+}
+
+TEST(Sequence, RefusesWhatDoesNotFitTheModel) {
+  EXPECT_THROW(Sequence(three_layers(), 100, *parse_kv({"k8v8", "", "", "v8", false}), 4), Error);
 }
 
 }  // namespace

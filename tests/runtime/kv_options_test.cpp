@@ -37,6 +37,9 @@ ModelConfig three_layers(bool k_eq_v) {
   global.kv_source = 1;
   global.k_eq_v = k_eq_v;
   sliding.k_eq_v = false;
+  global.rope.kind = RopeKind::kProportional;
+  global.rope.rotated_fraction = 0.25;
+  config.qk_norm = config.v_norm = true;
   config.layers = {sliding, global, sliding};
   config.layers[2].kv_source = 2;
   return config;
@@ -114,6 +117,9 @@ TEST(KvOptions, RefuseWhatMeansNothing) {
 TEST(KvOptions, RefuseModelsTheyDoNotFit) {
   const ModelConfig separate = three_layers(false), together = three_layers(true);
   EXPECT_NO_THROW(check_kv(together, parsed("k8v8", "", "", "v8")));
+  ModelConfig all_turn = together;  // no dims but those that RoPE turns
+  all_turn.layers[1].rope.rotated_fraction = 1.0;
+  EXPECT_THROW(check_kv(all_turn, parsed("k8v8", "", "", "v8")), Error);
   EXPECT_NO_THROW(check_kv(separate, parsed("k8v8")));  // V-only by preset: simply not used
   EXPECT_THROW(check_kv(separate, parsed("k8v8", "", "", "v8")), Error);
   KvOptions listed;

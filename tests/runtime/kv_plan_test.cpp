@@ -21,6 +21,7 @@ constexpr Shape k31b{60, 6, 0, 1024, 16, 4, true};
 // Gemma 4's caches: every period-th layer is global, the last n_shared read earlier layers.
 ModelConfig config_of(const Shape& shape) {
   ModelConfig config;
+  config.qk_norm = config.v_norm = true;
   for (int l = 0; l < shape.n_layers; ++l) {
     LayerConfig layer;
     const bool global = (l + 1) % shape.period == 0;
@@ -85,6 +86,7 @@ TEST(KvPlan, LeavesTheSharesOf16BitsThatTheCodesPromise) {
   // One layer with two sides of one head, of 64 exact tokens, a tail of 256 and its page.
   for (const int head_dim : {128, 256, 512}) {
     ModelConfig config;
+    config.qk_norm = config.v_norm = true;
     config.layers.resize(1);
     config.layers[0].n_heads = config.layers[0].n_kv_heads = 1;
     config.layers[0].head_dim = head_dim;

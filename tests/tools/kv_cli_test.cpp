@@ -80,5 +80,42 @@ TEST_F(KvCli, BadOptionsAreOneClearLine) {
                "config.json");
 }
 
+// The same words where a model runs; one refused option each, before or after it is loaded.
+TEST_F(KvCli, CommandsRefuseTheSame) {
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"run", model_, "-p", "x", "--kv"},
+        {"eval", model_, "--text", data_path("own.txt"), "--kv"},
+        {"bench", model_, "--kv"},
+        {"verify", model_, model_, "--kv-candidate"}}) {
+    const auto with = [&](std::vector<std::string> more) {
+      more.insert(more.begin(), command.begin(), command.end());
+      return lapidary_command(more);
+    };
+    expect_error(with({"k9v9"}), 64, "k9v9");
+    expect_error(with({"k3v8"}), 64, "--force");
+    expect_error(with({"k8v8", "--kv-global", "v8", "--quiet"}), 64, "k_eq_v");
+    expect_error(with({"off", "--kv-exact", "0,0"}), 64, "packs nothing");
+  }
+}
+
+TEST_F(KvCli, RunsAndMeasuresWithPackedCaches) {
+  const std::vector<std::string> run{"run",   model_,         "--raw", "--greedy", "-p",
+                                     "Hello", "--max-tokens", "80",    "--json",   "--kv"};
+  for (const char* kv : {"k8v8", "k4v4", "k3v3"}) {
+    std::vector<std::string> arguments = run;
+    arguments.insert(arguments.end(), {kv, "--kv-exact", "0,0"});
+    const Outcome o = lapidary_command(arguments);
+    ASSERT_EQ(o.status, 0) << o.err;
+    EXPECT_EQ(nlohmann::json::parse(o.out)["tokens"].size(), 80u);
+  }
+  const Outcome o = lapidary_command({"verify", model_, model_, "--kv-candidate", "k4v4",
+                                      "--kv-exact", "0,0", "--text", data_path("own.txt"),
+                                      "--limit-tokens", "2000", "--json", "--quiet"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const auto text = nlohmann::json::parse(o.out)["text"];
+  EXPECT_GT(text["kld_mean"], 0);
+  EXPECT_LT(text["kld_mean"], 0.0175);
+}
+
 }  // namespace
 }  // namespace lapidary

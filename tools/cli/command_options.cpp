@@ -19,10 +19,17 @@ void add_threads_option(CLI::App& command, int& n_threads) {
       ->capture_default_str();
 }
 
+void add_kv_options(CLI::App& command, KvText& text) {
+  command
+      .add_option("--kv", text.kv,
+                  "KV cache: off (bf16), f32, or kXvY with X and Y of 8, 4, 3 bits; default: the "
+                  "file's choice, else off")
+      ->type_name("CODE");
+  add_kv_refinements(command, text);
+}
+
 void add_model_options(CLI::App& command, ModelOptions& options) {
-  command.add_option("--kv", options.kv, "KV cache: off (bf16) or f32")
-      ->type_name("CODE")
-      ->capture_default_str();
+  add_kv_options(command, options.kv);
   command
       .add_option("--activations", options.activations,
                   "Inputs of quantized matrices: int8 (rotated) or 16bit")
@@ -33,12 +40,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   add_threads_option(command, options.n_threads);
 }
 
-void add_kv_options(CLI::App& command, KvText& text) {
-  command
-      .add_option("--kv", text.kv,
-                  "KV cache: off (bf16), f32, or kXvY with X and Y of 8, 4, 3 bits; default: the "
-                  "file's choice, else off")
-      ->type_name("CODE");
+void add_kv_refinements(CLI::App& command, KvText& text) {
   command
       .add_option("--kv-exact", text.exact,
                   "First and last tokens that a packed cache keeps in 16 bits (64,256)")
@@ -80,7 +82,7 @@ EngineScorerOptions ModelOptions::scorer_options() const {
   EngineScorerOptions options;
   options.engine.n_threads = n_threads;
   options.engine.activations = parse_activations(activations);
-  options.kv = parse_kv_code(kv);
+  options.kv = parse_kv(kv);
   options.adapter_folder = adapter;
   return options;
 }

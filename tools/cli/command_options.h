@@ -23,14 +23,16 @@ void add_threads_option(CLI::App& command, int& n_threads);
 
 // How a model is run: --kv, --activations, --adapter, --threads.
 struct ModelOptions {
-  std::string kv = "off", activations = "int8", adapter;
+  KvText kv;
+  std::string activations = "int8", adapter;
   int n_threads = 0;
   EngineScorerOptions scorer_options() const;  // throws kUsage for unknown values
 };
 void add_model_options(CLI::App& command, ModelOptions& options);
 
-// The KV cache: --kv, --kv-exact, --kv-sliding, --kv-global, --force.
+// The KV cache: --kv, and what refines it: --kv-exact, --kv-sliding, --kv-global, --force.
 void add_kv_options(CLI::App& command, KvText& text);
+void add_kv_refinements(CLI::App& command, KvText& text);
 
 // How much is measured: --context, --limit-tokens, --limit-items.
 void add_measure_options(CLI::App& command, TextOptions& text, int64_t& limit_items);
