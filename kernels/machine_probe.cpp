@@ -13,6 +13,7 @@
 #endif
 
 #include "formats/error.h"
+#include "kernels/amx_tiles.h"
 
 namespace lapidary {
 namespace {
@@ -128,6 +129,28 @@ void multiply_avx512(int64_t rounds) {
         "xmm11", "xmm12", "xmm13", "cc", "memory");
 }
 
+// Four sums of 16 x 16 tiles, 64 products to each element: one multiplication takes 16 cycles and
+// its result some 50.
+void multiply_amx(int64_t rounds) {
+  const amx::TileConfig config = amx::whole_tiles();
+  alignas(64) uint8_t tile[amx::kRegisterRows * amx::kRegisterBytes];
+  for (size_t i = 0; i < sizeof tile; ++i) tile[i] = kOperand[i % kOperand.size()];
+  asm volatile(
+      "ldtilecfg %1\n\t"
+      "tileloadd (%2, %3, 1), %%tmm4\n\t"
+      "tileloadd (%2, %3, 1), %%tmm5\n\t"
+      "1:\n\t"
+      ".irp r,0,1,2,3\n\t"
+      "tdpbssd %%tmm5, %%tmm4, %%tmm\\r\n\t"
+      ".endr\n\t"
+      "sub $1, %0\n\t"
+      "jnz 1b\n\t"
+      "tilerelease"
+      : "+r"(rounds)
+      : "m"(config), "r"(tile), "r"(int64_t{amx::kRegisterBytes})
+      : "cc", "memory");
+}
+
 struct Multiplier {
   void (*run)(int64_t rounds);
   int64_t multiply_adds;  // of one round
@@ -145,7 +168,7 @@ Multiplier multiplier(Isa isa) {
     case Isa::kAvx512:
       return {multiply_avx512, kSums * 64};
     case Isa::kAmx:
-      break;
+      return {multiply_amx, int64_t{4} * 16 * 16 * 64};
   }
   return {nullptr, 0};
 }
