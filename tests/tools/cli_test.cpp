@@ -33,8 +33,8 @@ TemporaryFolder* Cli::folder_ = nullptr;
 std::string Cli::model_;
 
 TEST_F(Cli, HelpOfEveryCommandHasExamples) {
-  for (const char* name :
-       {"convert", "quantize", "merge", "run", "eval", "verify", "inspect", "tokenize", "bench"}) {
+  for (const char* name : {"convert", "quantize", "merge", "run", "eval", "verify", "inspect",
+                           "tokenize", "bench", "export"}) {
     const Outcome o = lapidary_command({name, "--help"});
     EXPECT_EQ(o.status, 0);
     EXPECT_NE(o.out.find("Examples:"), std::string::npos) << name;
@@ -112,6 +112,20 @@ TEST_F(Cli, RecipeFillsOptionsAndTheCommandLineWins) {
   expect_error(
       lapidary_command({"quantize", model_, "--dry-run", "--recipe", folder.file("broken.toml")}),
       65, "broken.toml:1");
+}
+
+TEST_F(Cli, ExportsAFolderThatConvertsBackAndKeepsItsInput) {
+  TemporaryFolder folder;
+  const std::string hf = folder.file("hf"), back = folder.file("back.lap");
+  const Outcome o = lapidary_command({"export", model_, "--to", "hf", "-o", hf, "--json"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(nlohmann::json::parse(o.out)["shards"], 1);
+  EXPECT_EQ(lapidary_command({"convert", hf, "-o", back, "--quiet"}).status, 0);
+  expect_error(lapidary_command({"export", model_, "--to", "hf", "-o", hf}), 64, "--overwrite");
+  expect_error(lapidary_command({"export", back, "--to", "hf", "-o", folder.path(), "--overwrite"}),
+               64, "holds the input");
+  EXPECT_TRUE(fs::exists(back));
+  expect_error(lapidary_command({"export", model_, "--to", "onnx", "-o", hf}), 64, "onnx");
 }
 
 TEST_F(Cli, FullDiskLeavesNothingBehind) {

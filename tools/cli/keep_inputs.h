@@ -6,8 +6,9 @@
 
 namespace lapidary {
 
-// Throws kUsage when `output` is one of `inputs` (under any name: links are followed), or a file of
-// an input folder that is not itself a .lap. Empty names are options that were not given.
+// Throws kUsage when `output` is one of `inputs` (under any name: links are followed), a folder
+// that holds one, or a file of an input folder that is not itself a .lap. Empty names are options
+// that were not given.
 void refuse_to_replace(const std::string& output, const std::vector<std::string>& inputs);
 
 }  // namespace lapidary
