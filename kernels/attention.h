@@ -31,6 +31,7 @@ struct KvPage {
   KvSide keys, values;
   // V-only: cosines [n_rotary / 2], then sines, of the page's first position.
   const float* start_angles = nullptr;
+  const void* next_keys = nullptr;  // data of the page that comes after, to be fetched meanwhile
 };
 
 // How a V-only layer's keys follow from its values: key = RoPE(weight * value).

@@ -40,6 +40,8 @@ struct Lanes {
   static Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
   static Floats exp(Floats v) { return exp8(v); }
   static Floats tanh(Floats v) { return tanh8(v); }
+  // Holds v in a register: else the compiler loads it once more for each use.
+  static void keep(Floats& v) { asm("" : "+x"(v)); }
   static float first(Floats v) { return _mm256_cvtss_f32(v); }
   static float fold(Floats v) { return avx2::fold(v); }
   static float fold_max(Floats v) { return avx2::fold_max(v); }

@@ -45,6 +45,8 @@ struct Lanes {
   static Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
   static Floats exp(Floats v) { return exp16(v); }
   static Floats tanh(Floats v) { return tanh16(v); }
+  // Holds v in a register: else the compiler loads it once more for each use.
+  static void keep(Floats& v) { asm("" : "+v"(v)); }
   static float first(Floats v) { return _mm512_cvtss_f32(v); }
   static float fold(Floats v) { return _mm_cvtss_f32(avx512::fold4(v, v, v, v)); }
   static float fold_max(Floats v) { return _mm512_reduce_max_ps(v); }

@@ -24,6 +24,17 @@ struct alignas(64) RowScores {
   float key[kPageTokens];
 };
 
+// What is fetched into L2 meanwhile.
+struct Ahead {
+  const char* next;
+  template <int Bytes>
+  void fetch() {
+#pragma GCC unroll 8
+    for (int i = 0; i < Bytes; i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
+    next += Bytes;
+  }
+};
+
 }  // namespace
 
 // As many sums at once as hide a multiplication's latency.
@@ -36,26 +47,30 @@ static constexpr int chains_per_row(int n_rows) {
 // scores[r].key[j] = q_r . k_j for at least the keys [first, last).
 template <class V, int Rows, class T>
 static void compute_scores(const QueryRow* rows, const KvSide& keys, int head_dim, int first,
-                           int last, RowScores* scores) {
+                           int last, Ahead ahead, RowScores* scores) {
   constexpr int kKeys = chains_per_row<V>(Rows);
   const int whole = head_dim / V::kLanes * V::kLanes, rest = head_dim - whole;
   for (int j = first / kKeys * kKeys; j < last; j += kKeys) {
     const T* key = static_cast<const T*>(keys.data) + j * keys.stride;
     typename V::Floats sum[Rows][kKeys] = {};
     for (int i = 0; i < whole; i += V::kLanes) {
+      ahead.fetch<int{sizeof(T)} * V::kLanes * kKeys>();
       typename V::Floats k[kKeys];
 #pragma GCC unroll 8
       for (int c = 0; c < kKeys; ++c) k[c] = V::load(key + c * keys.stride + i);
 #pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r) {
-        const auto q = V::load(rows[r].q + i);
+        auto q = V::load(rows[r].q + i);
+        V::keep(q);
 #pragma GCC unroll 8
         for (int c = 0; c < kKeys; ++c) sum[r][c] = V::multiply_add(q, k[c], sum[r][c]);
       }
     }
     if (rest > 0)
+#pragma GCC unroll 8
       for (int r = 0; r < Rows; ++r) {
         const auto q = V::load_partial(rows[r].q + whole, rest);
+#pragma GCC unroll 8
         for (int c = 0; c < kKeys; ++c)
           sum[r][c] =
               V::multiply_add(q, V::load_partial(key + c * keys.stride + whole, rest), sum[r][c]);
@@ -118,13 +133,14 @@ static void take_scores(const QueryRow& row, int head_dim, RowScores& scores) {
 // out[0 .. Vectors * V::kLanes) += weights of keys [first, last) times their values.
 template <class V, int Rows, int Vectors, class T>
 static void add_values(const QueryRow* rows, const T* values, int64_t stride, int offset, int first,
-                       int last, const RowScores* weights) {
+                       int last, Ahead& ahead, const RowScores* weights) {
   typename V::Floats sum[Rows][Vectors];
 #pragma GCC unroll 8
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 8
     for (int i = 0; i < Vectors; ++i) sum[r][i] = V::load(rows[r].out + offset + V::kLanes * i);
   for (int j = first; j < last; ++j) {
+    ahead.fetch<int{sizeof(T)} * V::kLanes * Vectors>();
     typename V::Floats v[Vectors];
 #pragma GCC unroll 8
     for (int i = 0; i < Vectors; ++i) v[i] = V::load(values + j * stride + offset + V::kLanes * i);
@@ -155,21 +171,22 @@ static void add_values_tail(const QueryRow* rows, const T* values, int64_t strid
 
 template <class V, int Rows, class T>
 static void add_all_values(const QueryRow* rows, const KvSide& side, int head_dim, int first,
-                           int last, const RowScores* weights) {
+                           int last, Ahead ahead, const RowScores* weights) {
   constexpr int kVectors = chains_per_row<V>(Rows);
   if (first >= last) return;
   const T* values = static_cast<const T*>(side.data);
   int i = 0;
   for (; i + kVectors * V::kLanes <= head_dim; i += kVectors * V::kLanes)
-    add_values<V, Rows, kVectors>(rows, values, side.stride, i, first, last, weights);
+    add_values<V, Rows, kVectors>(rows, values, side.stride, i, first, last, ahead, weights);
   for (; i + V::kLanes <= head_dim; i += V::kLanes)
-    add_values<V, Rows, 1>(rows, values, side.stride, i, first, last, weights);
+    add_values<V, Rows, 1>(rows, values, side.stride, i, first, last, ahead, weights);
   if (i < head_dim)
     add_values_tail<V, Rows>(rows, values, side.stride, i, head_dim - i, first, last, weights);
 }
 
+// `fetch`: these are the first rows to meet the page.
 template <class V, int Rows>
-static void attend_rows(const QueryRow* rows, const KvPage& page, int head_dim) {
+static void attend_rows(const QueryRow* rows, const KvPage& page, int head_dim, bool fetch) {
   int first = kPageTokens, last = 0;                // keys that some row sees
   int first_shared = 0, last_shared = kPageTokens;  // keys that all of them see
   for (int r = 0; r < Rows; ++r) {
@@ -180,11 +197,18 @@ static void attend_rows(const QueryRow* rows, const KvPage& page, int head_dim) 
   }
   if (first_shared > last_shared) first_shared = last_shared = last;  // each row by itself
 
+  // Otherwise what is there already is fetched once more, which costs next to nothing.
+  const bool fetch_values = fetch && page.values.stride == head_dim;
+  const bool fetch_keys = fetch && page.next_keys && page.keys.stride == head_dim;
+  const Ahead values{static_cast<const char*>(fetch_values ? page.values.data : page.keys.data)};
+  const Ahead next_keys{static_cast<const char*>(fetch_keys ? page.next_keys : page.values.data)};
+
   RowScores weights[Rows];
   if (page.keys.code == KvCode::kBF16)
-    compute_scores<V, Rows, typename V::Brain>(rows, page.keys, head_dim, first, last, weights);
+    compute_scores<V, Rows, typename V::Brain>(rows, page.keys, head_dim, first, last, values,
+                                               weights);
   else
-    compute_scores<V, Rows, float>(rows, page.keys, head_dim, first, last, weights);
+    compute_scores<V, Rows, float>(rows, page.keys, head_dim, first, last, values, weights);
   for (int r = 0; r < Rows; ++r) take_scores<V>(rows[r], head_dim, weights[r]);
 
   const auto add = [&]<class T>(T) {
@@ -192,10 +216,11 @@ static void attend_rows(const QueryRow* rows, const KvPage& page, int head_dim) 
       for (int r = 0; r < Rows; ++r)
         add_all_values<V, 1, T>(rows + r, page.values, head_dim,
                                 rows[r].begin > from ? rows[r].begin : from,
-                                rows[r].end < to ? rows[r].end : to, weights + r);
+                                rows[r].end < to ? rows[r].end : to, values, weights + r);
     };
     if (first < first_shared) add_own(first, first_shared);
-    add_all_values<V, Rows, T>(rows, page.values, head_dim, first_shared, last_shared, weights);
+    add_all_values<V, Rows, T>(rows, page.values, head_dim, first_shared, last_shared, next_keys,
+                               weights);
     if (last_shared < last) add_own(last_shared, last);
   };
   if (page.values.code == KvCode::kBF16)
@@ -210,6 +235,7 @@ static void attend_page(const KvPage& page, const AttentionTile& tile,
                         const AttentionState& state) {
   QueryRow rows[V::kRowsAtOnce];
   int n = 0;
+  bool is_first = true;
   for (int token = 0; token < tile.n_tokens; ++token) {
     if (tile.begin[token] >= tile.end[token]) continue;
     for (int head = 0; head < tile.group; ++head) {
@@ -221,15 +247,21 @@ static void attend_page(const KvPage& page, const AttentionTile& tile,
                    tile.begin[token],
                    tile.end[token]};
       if (n < V::kRowsAtOnce) continue;
-      attend_rows<V, V::kRowsAtOnce>(rows, page, tile.head_dim);
+      attend_rows<V, V::kRowsAtOnce>(rows, page, tile.head_dim, is_first);
+      is_first = false;
       n = 0;
     }
   }
   const QueryRow* rest = rows;
-  if constexpr (V::kRowsAtOnce == 8)
-    if (n & 4) attend_rows<V, 4>(rest, page, tile.head_dim), rest += 4;
-  if (n & 2) attend_rows<V, 2>(rest, page, tile.head_dim), rest += 2;
-  if (n & 1) attend_rows<V, 1>(rest, page, tile.head_dim);
+  const auto attend = [&]<int Rows>() {
+    attend_rows<V, Rows>(rest, page, tile.head_dim, is_first);
+    is_first = false;
+    rest += Rows;
+  };
+  if constexpr (V::kRowsAtOnce > 4)
+    if (n & 4) attend.template operator()<4>();
+  if (n & 2) attend.template operator()<2>();
+  if (n & 1) attend.template operator()<1>();
 }
 
 // total = total * earlier + part * later

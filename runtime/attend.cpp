@@ -175,8 +175,12 @@ void PageAttention::attend_span(const Call& call, const Tile& tile, int64_t span
       begin[t] = in_page(first_visible(shape, rows[t].position));
       end[t] = in_page(rows[t].position + 1);
     }
-    const KvPage kv =
-        rows->sequence->page(shape.kv_source, page, tile.kv_head, rows->position / kPageTokens);
+    const int64_t block = rows->position / kPageTokens;
+    KvPage kv = rows->sequence->page(shape.kv_source, page, tile.kv_head, block);
+    if (page + 1 < end_page) {
+      const KvPage next = rows->sequence->page(shape.kv_source, page + 1, tile.kv_head, block);
+      if (next.keys.code == kv.keys.code) kv.next_keys = next.keys.data;
+    }
     queries.rotary_keys = kv.start_angles ? call.rotary : nullptr;
     if (is_packed(kv.values.code) && !queries.packed_q) {
       uint8_t* packed = packed_q_.row(lane, query_bytes_);
