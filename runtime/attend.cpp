@@ -90,21 +90,24 @@ void PageAttention::run(const LayerConfig& shape, std::span<const Row> rows, con
   items_.clear();
   merges_.clear();
   for (const Tile& tile : tiles_)
-    if (tile.n_spans() <= most_spans) items_.push_back({&tile, kWholeTile, 0});
+    if (tile.n_spans() <= most_spans)
+      items_.push_back({&tile, tile.first_span(), tile.end_span(), kWholeTile});
   int64_t part_row = 0, total_row = 0;
   for (const Tile& tile : tiles_) {
     if (tile.n_spans() <= most_spans) continue;
     const int64_t n_rows = int64_t{tile.n_tokens} * call.group;
     clear(totals_.at(total_row), n_rows, shape.head_dim);
     merges_.push_back({&tile, total_row, items_.size(), 0, false});
-    for (int64_t span = tile.first_span(); span < tile.end_span(); ++span) {
+    for (int64_t span = tile.first_span(), end; span < tile.end_span(); span = end) {
       if (part_row + n_rows > parts_.n_rows()) {
         take_turn(call);
         part_row = 0;
         merges_.push_back({&tile, total_row, 0, 0, false});
       }
-      items_.push_back({&tile, span, part_row});
-      part_row += n_rows;
+      const int64_t fit = (parts_.n_rows() - part_row) / n_rows;
+      end = span + std::min({most_spans, fit, tile.end_span() - span});
+      items_.push_back({&tile, span, end, part_row});
+      part_row += (end - span) * n_rows;
       ++merges_.back().n_items;
     }
     merges_.back().is_last = true;
@@ -136,10 +139,14 @@ void PageAttention::cut_tiles(const Call& call) {
 void PageAttention::take_turn(const Call& call) {
   run_in_lanes(pool_, static_cast<int64_t>(items_.size()), [&](int64_t lane, int64_t i) {
     const Item& item = items_[static_cast<size_t>(i)];
-    if (item.span == kWholeTile)
-      attend_whole(call, *item.tile, lane);
-    else
-      attend_span(call, *item.tile, item.span, lane, parts_.at(item.part_row));
+    if (item.part_row == kWholeTile) {
+      attend_whole(call, item, lane);
+      return;
+    }
+    const int64_t n_rows = int64_t{item.tile->n_tokens} * call.group;
+    for (int64_t span = item.first_span; span < item.end_span; ++span)
+      attend_span(call, item, span, lane,
+                  parts_.at(item.part_row + (span - item.first_span) * n_rows));
   });
   pool_.run(static_cast<int64_t>(merges_.size()) * tile_rows_, [&](int64_t i) {
     const Merge& merge = merges_[static_cast<size_t>(i / tile_rows_)];
@@ -150,8 +157,9 @@ void PageAttention::take_turn(const Call& call) {
   merges_.clear();
 }
 
-void PageAttention::attend_span(const Call& call, const Tile& tile, int64_t span, int64_t lane,
+void PageAttention::attend_span(const Call& call, const Item& item, int64_t span, int64_t lane,
                                 const AttentionState& state) {
+  const Tile& tile = *item.tile;
   const LayerConfig& shape = call.shape;
   const Row* rows = &call.rows[static_cast<size_t>(tile.first_row)];
   uint8_t begin[kPageTokens], end[kPageTokens];
@@ -177,7 +185,7 @@ void PageAttention::attend_span(const Call& call, const Tile& tile, int64_t span
     }
     const int64_t block = rows->position / kPageTokens;
     KvPage kv = rows->sequence->page(shape.kv_source, page, tile.kv_head, block);
-    if (page + 1 < end_page) {
+    if (page + 1 < std::min(tile.end_page, item.end_span * kSpanPages)) {
       const KvPage next = rows->sequence->page(shape.kv_source, page + 1, tile.kv_head, block);
       if (next.keys.code == kv.keys.code) kv.next_keys = next.keys.data;
     }
@@ -192,14 +200,15 @@ void PageAttention::attend_span(const Call& call, const Tile& tile, int64_t span
   }
 }
 
-void PageAttention::attend_whole(const Call& call, const Tile& tile, int64_t lane) {
+void PageAttention::attend_whole(const Call& call, const Item& item, int64_t lane) {
+  const Tile& tile = *item.tile;
   const int head_dim = call.shape.head_dim;
   const AttentionState total = lanes_.at(lane * 2 * tile_rows_);
   const AttentionState part = lanes_.at((lane * 2 + 1) * tile_rows_);
-  attend_span(call, tile, tile.first_span(), lane,
-              total);  // merging it into nothing would change no bit
-  for (int64_t span = tile.first_span() + 1; span < tile.end_span(); ++span) {
-    attend_span(call, tile, span, lane, part);
+  // Merging the first span into nothing would change no bit.
+  attend_span(call, item, item.first_span, lane, total);
+  for (int64_t span = item.first_span + 1; span < item.end_span; ++span) {
+    attend_span(call, item, span, lane, part);
     kernels_.merge_attention(part, int64_t{tile.n_tokens} * call.group, head_dim, total);
   }
   AttentionTile queries{};
@@ -216,10 +225,11 @@ void PageAttention::merge_row(const Call& call, const Merge& merge, int64_t row)
   const int head_dim = call.shape.head_dim;
   const Tile& tile = *merge.tile;
   const AttentionState total = row_of(totals_.at(merge.total_row), row, head_dim);
-  for (size_t i = 0; i < merge.n_items; ++i)
-    kernels_.merge_attention(
-        row_of(parts_.at(items_[merge.first_item + i].part_row), row, head_dim), 1, head_dim,
-        total);
+  for (size_t i = merge.first_item; i < merge.first_item + merge.n_items; ++i)
+    for (int64_t span = 0; span < items_[i].end_span - items_[i].first_span; ++span) {
+      const int64_t part_row = items_[i].part_row + span * tile.n_tokens * call.group;
+      kernels_.merge_attention(row_of(parts_.at(part_row), row, head_dim), 1, head_dim, total);
+    }
   if (!merge.is_last) return;
   AttentionTile query{};
   query.n_tokens = query.group = 1;

@@ -37,11 +37,11 @@ class PageAttention {
     int64_t end_span() const { return (end_page + kSpanPages - 1) / kSpanPages; }
     int64_t n_spans() const { return end_span() - first_span(); }
   };
-  // One span of a shared tile, or a whole tile.
+  // Consecutive spans of a tile: all of them, or some of a tile that is shared out.
   struct Item {
     const Tile* tile;
-    int64_t span;      // kWholeTile: all of them
-    int64_t part_row;  // where its sums go, of parts_
+    int64_t first_span, end_span;
+    int64_t part_row;  // where the sums of its spans go, of parts_; kWholeTile: to the result
   };
   // Consecutive items of one shared tile.
   struct Merge {
@@ -73,9 +73,9 @@ class PageAttention {
 
   void cut_tiles(const Call& call);
   void take_turn(const Call& call);
-  void attend_span(const Call& call, const Tile& tile, int64_t span, int64_t lane,
+  void attend_span(const Call& call, const Item& item, int64_t span, int64_t lane,
                    const AttentionState& state);
-  void attend_whole(const Call& call, const Tile& tile, int64_t lane);
+  void attend_whole(const Call& call, const Item& item, int64_t lane);
   void merge_row(const Call& call, const Merge& merge, int64_t row);
 
   const KernelTable& kernels_;
