@@ -47,12 +47,12 @@ TEST_F(Bench, SyntheticFileIsWholeAndGenerates) {
 TEST_F(Bench, JsonHasTheFieldsThatScriptsRelyOn) {
   const Outcome o =
       lapidary_command({"bench", model(), "--tests", "pp20,tg2,tg2@d100", "--repetitions", "1",
-                        "--threads", "2", "--batch-tokens", "16", "--json"});
+                        "--threads", "1", "--batch-tokens", "16", "--json"});
   ASSERT_EQ(o.status, 0) << o.err;
   const auto json = nlohmann::json::parse(o.out);
   EXPECT_TRUE(json["cpu"].is_string());
   EXPECT_TRUE(json["isa"].is_string());
-  EXPECT_EQ(json["threads"], 2);
+  EXPECT_EQ(json["threads"], 1);
   for (const char* field : {"read_gbps", "int8_tops"}) EXPECT_GT(json[field], 0.0) << field;
   ASSERT_EQ(json["results"].size(), 3u);
   EXPECT_EQ(json["results"][2]["test"], "tg2@d100");
