@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs the kernel tests under valgrind, which sees reads of memory that nobody wrote; ASan does not.
+#
+# Valgrind knows no wider instruction set than AVX2 and shows a CPU without them: the reference and
+# the avx2 table are what runs. The wider ones are left to ASan (preset dev). Takes some minutes; needs
+# valgrind, which nothing else does. Arguments go to the tests: tools/valgrind_kernels.sh
+# --gtest_filter='*Matmul*'
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+command -v valgrind >/dev/null || { echo "valgrind is not installed; skipped" >&2; exit 0; }
+source tools/setup.sh
+build release kernels_test
+valgrind --quiet --error-exitcode=1 --leak-check=full build/release/tests/kernels/kernels_test "$@"
