@@ -42,6 +42,10 @@ static inline __m256i plane1(const uint8_t* plane, int line, int at, int8_t valu
   return spread_bits(plane + 8 * line + at / 8, value);
 }
 
+static inline __m256i w3_index(const uint8_t* tile, int line, int at) {
+  return _mm256_or_si256(plane2(tile, line, at), plane1(tile + kPlane2Bytes, line, at, 4));
+}
+
 template <Code C>
 static inline __m256i decode_half_line(const uint8_t* tile, int line, int at) {
   if constexpr (C == Code::kW4 || C == Code::kW4x) {
@@ -53,11 +57,10 @@ static inline __m256i decode_half_line(const uint8_t* tile, int line, int at) {
     const __m256i high = _mm256_slli_epi16(plane2(tile + kPlane4Bytes, line, at), 4);
     return _mm256_sub_epi8(_mm256_or_si256(plane4(tile, line, at), high), _mm256_set1_epi8(32));
   } else if constexpr (C == Code::kW3) {
-    const __m256i high = plane1(tile + kPlane2Bytes, line, at, 4);
     const __m256i table =  // levels(Code::kW3), once per 128-bit half
         _mm256_setr_epi8(-7, -4, -2, -1, 1, 2, 4, 7, 0, 0, 0, 0, 0, 0, 0, 0,  //
                          -7, -4, -2, -1, 1, 2, 4, 7, 0, 0, 0, 0, 0, 0, 0, 0);
-    return _mm256_shuffle_epi8(table, _mm256_or_si256(plane2(tile, line, at), high));
+    return _mm256_shuffle_epi8(table, w3_index(tile, line, at));
   } else {
     static_assert(C == Code::kW8 || C == Code::kW8x);
     return load_bytes(tile + kLineBytes * line + at);

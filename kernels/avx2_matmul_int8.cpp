@@ -5,8 +5,13 @@
 //   levels to 16 (w3, w4, w5): 8 lines * 2 * 16 * 127 = 32512, a whole group of 32 k, so the
 //   group's multiplier rides on the widening vpmaddwd for free;   w6, to 32: 4 lines;   w8, to 128:
 //   1 line.
+//
+// A single token, and w4x always, goes the way of vnni_few_tokens.h instead, from memory to
+// registers: vpmaddubsw on unsigned indices of 6 bits and fewer cannot overflow.
 #include "kernels/avx2.h"
 #include "kernels/avx2_decode.h"
+#include "kernels/avx2_panel.h"
+#include "kernels/vnni_few_tokens.h"
 
 namespace lapidary::avx2 {
 namespace {
@@ -163,10 +168,29 @@ void multiply_panel(const MatrixView& w, const PackedGeometry& g, int64_t panel,
   }
 }
 
+struct Vpmaddubsw {
+  static __m256i dot(__m256i sum, __m256i u8, __m256i s8) {
+    return _mm256_add_epi32(sum,
+                            _mm256_madd_epi16(_mm256_maddubs_epi16(u8, s8), _mm256_set1_epi16(1)));
+  }
+};
+
 template <Code C>
 void multiply_panels(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                      const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) {
   const PackedGeometry g = packed_geometry(w.code, w.rows, w.k);
+  if constexpr (C != Code::kW8 && C != Code::kW8x) {
+    // Several tokens are worth a detour over decoded lines, unless a scale ends every eighth line.
+    constexpr int64_t kTogether = C == Code::kW4x ? vnni::kFewTokens : 1;
+    if (n_tokens == 1 || kTogether > 1) {
+      const vnni::Task task{w, g,  x, (x.padded_k + kActivationBlockK - 1) / kActivationBlockK,
+                            y, ldy};
+      for (int64_t token = 0; token < n_tokens; token += kTogether)
+        vnni::multiply_few_tokens<PanelVector<Vpmaddubsw>, C>(
+            task, first_panel, n_panels, token, vnni::min(kTogether, n_tokens - token));
+      return;
+    }
+  }
   for (int64_t panel = first_panel; panel < first_panel + n_panels; ++panel)
     multiply_panel<C>(w, g, panel, x, n_tokens, y, ldy);
 }
