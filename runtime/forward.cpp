@@ -27,13 +27,26 @@ LinearSizes linear_sizes(const Model& model, int64_t max_tokens, int64_t max_log
   add(model.ple_model_projection, max_tokens);
   for (size_t l = 0; l < model.layers.size(); ++l) {
     const LayerWeights& w = model.layers[l];
-    for (const MatrixView* m : {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down, &w.router,
-                                &w.ple_gate, &w.ple_projection})
+    for (const MatrixView* m :
+         {&w.q, &w.k, &w.v, &w.o, &w.gate, &w.up, &w.down, &w.ple_gate, &w.ple_projection})
       add(*m, max_tokens);
     const int64_t n_slots = max_tokens * model.config().layers[l].n_experts_used;
     for (const MatrixView& m : w.expert_gate_up) add(m, n_slots);
     for (const MatrixView& m : w.expert_down) add(m, n_slots);
     sizes.n_products = std::max(sizes.n_products, static_cast<int64_t>(w.expert_down.size()));
+  }
+  return sizes;
+}
+
+// The router's alone.
+LinearSizes router_sizes(const Model& model, int64_t max_tokens) {
+  LinearSizes sizes;
+  for (const LayerWeights& layer : model.layers) {
+    const MatrixView& w = layer.router;
+    if (w.rows == 0) continue;
+    sizes.n_rows = max_tokens;
+    sizes.n_floats = std::max(sizes.n_floats, max_tokens * ((w.k + kTileK - 1) / kTileK * kTileK));
+    sizes.widest_output = std::max(sizes.widest_output, w.rows);
   }
   return sizes;
 }
@@ -55,6 +68,8 @@ Forward::Forward(const Model& model, const EngineOptions& options)
       gated_(gated_activation(config_)),
       linear_(kernels_, pool_, options.activations, gated_,
               linear_sizes(model, options.max_batch_tokens, options.max_logits)),
+      router_linear_(kernels_, pool_, ActivationType::k16Bit, gated_,
+                     router_sizes(model, options.max_batch_tokens)),
       page_attention_(config_, options.max_batch_tokens, kernels_, pool_),
       v_only_(v_only_layers(model)) {
   for (int l = 0; l < config_.n_layers(); ++l)

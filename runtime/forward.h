@@ -37,7 +37,10 @@ class Forward {
   void make_up_kv();  // random_history.cpp
 
   Workspace& workspace() { return workspace_; }
-  void reserve_rank(int64_t rank) { linear_.reserve_rank(rank); }
+  void reserve_rank(int64_t rank) {
+    linear_.reserve_rank(rank);
+    router_linear_.reserve_rank(rank);
+  }
 
  private:
   // ple.cpp
@@ -88,6 +91,7 @@ class Forward {
   Workspace workspace_;
   GatedActivation gated_;
   Linear linear_;
+  Linear router_linear_;  // float activations, see choose_experts
   PageAttention page_attention_;
   std::vector<VOnlyLayer> v_only_;                   // per layer
   std::vector<PageToPack> pages_to_pack_;            // of one layer and step

@@ -21,6 +21,8 @@ void Forward::mlp_with_experts(int layer) {
 
 // Per token the n_experts_used best, in ascending expert order, and what each one's output weighs:
 // softmax over the chosen logits (equal to renormalizing a softmax over all), times its own scale.
+// The router's input stays in floats: rounded to int8 it flips close choices, which is most of what
+// int8 activations cost such a model (docs/results.md), for less than 1 % of its products.
 void Forward::choose_experts(int layer) {
   Workspace& ws = workspace_;
   const LayerWeights& weights = model_.layers[layer];
@@ -28,15 +30,15 @@ void Forward::choose_experts(int layer) {
   const int n_used = config_.layers[layer].n_experts_used;
   const int64_t d_model = config_.d_model;
   const float input_scale = 1.0f / std::sqrt(static_cast<float>(d_model));
-  linear_.multiply(ws.normed.data(), ws.rows, d_model, {{&weights.router, ws.router_logits.data()}},
-                   [&](int64_t t) {
-                     join_branch(t);
-                     float* z = ws.normed.row(t, d_model);
-                     kernels_.rms_norm(ws.hidden.row(t, d_model), nullptr, 0.0f, config_.norm_eps,
-                                       1, d_model, z);
-                     for (int64_t i = 0; i < d_model; ++i)
-                       z[i] = z[i] * weights.router_scale[i] * input_scale;
-                   });
+  router_linear_.multiply(ws.normed.data(), ws.rows, d_model,
+                          {{&weights.router, ws.router_logits.data()}}, [&](int64_t t) {
+                            join_branch(t);
+                            float* z = ws.normed.row(t, d_model);
+                            kernels_.rms_norm(ws.hidden.row(t, d_model), nullptr, 0.0f,
+                                              config_.norm_eps, 1, d_model, z);
+                            for (int64_t i = 0; i < d_model; ++i)
+                              z[i] = z[i] * weights.router_scale[i] * input_scale;
+                          });
   branch_norm_ = nullptr;
   pool_.run(n(), [&](int64_t t) {
     const float* logits = ws.router_logits.row(t, n_experts);
