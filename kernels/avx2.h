@@ -35,6 +35,17 @@ void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcep
 void softcap(float* x, int64_t n, float cap) noexcept;
 void float_to_bf16(const float* x, int64_t n, uint16_t* out) noexcept;
 
+// avx2_kv.cpp
+void kv_rotate(float* x, int64_t n_vectors, int64_t stride, int n) noexcept;
+void kv_unrotate(float* x, int64_t n_vectors, int64_t stride, int n) noexcept;
+KvSums choose_kv_levels(KvCode code, const float* x, int n, int n_dims, uint8_t* indices) noexcept;
+uint16_t quantize_kv(const float* x, int n, int8_t* levels) noexcept;
+float split_query(const float* q, int n, int8_t* high, int8_t* low) noexcept;
+
+// avx2_kv_attention.cpp
+void attend_packed_page(const KvPage& page, const AttentionTile& tile,
+                        const AttentionState& state) noexcept;
+
 // avx2_attention.cpp
 void attend_page(const KvPage& page, const AttentionTile& tile,
                  const AttentionState& state) noexcept;

@@ -2,14 +2,13 @@
 #include "kernels/avx2_lanes.h"
 #include "kernels/kv_attention.h"
 #include "kernels/lanes_attention.h"
-#include "kernels/reference.h"
 
 namespace lapidary::avx2 {
 
 void attend_page(const KvPage& page, const AttentionTile& tile,
                  const AttentionState& state) noexcept {
   if (page.values.geometry)
-    reference::attend_packed_page(page, tile, state);
+    attend_packed_page(page, tile, state);
   else if (page.start_angles)
     attend_with_rebuilt_keys(attend_page, page, tile, state);
   else

@@ -3,7 +3,6 @@
 #include "kernels/avx2vnni.h"
 
 #include "kernels/avx2.h"
-#include "kernels/reference.h"
 #include "kernels/tables.h"
 
 namespace lapidary {
@@ -23,11 +22,11 @@ const KernelTable kAvx2VnniKernels{
     .attend_page = avx2::attend_page,
     .merge_attention = avx2::merge_attention,
     .finish_attention = avx2::finish_attention,
-    .kv_rotate = reference::kv_rotate,
-    .kv_unrotate = reference::kv_unrotate,
-    .choose_kv_levels = reference::choose_kv_levels,
-    .quantize_kv = reference::quantize_kv,
-    .split_query = reference::split_query,
+    .kv_rotate = avx2::kv_rotate,
+    .kv_unrotate = avx2::kv_unrotate,
+    .choose_kv_levels = avx2::choose_kv_levels,
+    .quantize_kv = avx2::quantize_kv,
+    .split_query = avx2::split_query,
     .softcap = avx2::softcap,
     .float_to_bf16 = avx2::float_to_bf16,
 };

@@ -4,7 +4,6 @@
 #include "kernels/avx512.h"
 
 #include "kernels/avx2.h"
-#include "kernels/reference.h"
 #include "kernels/tables.h"
 
 namespace lapidary {
@@ -24,11 +23,11 @@ const KernelTable kAvx512Kernels{
     .attend_page = avx512::attend_page,
     .merge_attention = avx512::merge_attention,
     .finish_attention = avx512::finish_attention,
-    .kv_rotate = reference::kv_rotate,
-    .kv_unrotate = reference::kv_unrotate,
-    .choose_kv_levels = reference::choose_kv_levels,
-    .quantize_kv = reference::quantize_kv,
-    .split_query = reference::split_query,
+    .kv_rotate = avx512::kv_rotate,
+    .kv_unrotate = avx512::kv_unrotate,
+    .choose_kv_levels = avx512::choose_kv_levels,
+    .quantize_kv = avx512::quantize_kv,
+    .split_query = avx512::split_query,
     .softcap = avx512::softcap,
     .float_to_bf16 = avx2::float_to_bf16,
 };
