@@ -22,6 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr uint64_t kWritebackBytes = uint64_t{64} << 20;
+
 [[noreturn]] void fail_writing(const std::string& path, int error) {
   const std::string reason = std::system_category().message(error);
   if (error == ENOENT || error == ENOTDIR)
@@ -101,6 +103,12 @@ void AtomicFile::write_at(uint64_t offset, std::span<const uint8_t> bytes) {
     if (n == 0) fail_writing(path_, ENOSPC);
     done += static_cast<size_t>(n);
   }
+  // Left alone, the kernel would keep gigabytes in memory and commit() would wait for all of them.
+  // Advice only: where it fails, commit() still syncs.
+  waiting_ += bytes.size();
+  if (waiting_ < kWritebackBytes) return;
+  waiting_ = 0;
+  ::sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 void AtomicFile::commit() {

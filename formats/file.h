@@ -70,6 +70,7 @@ class AtomicFile {
   std::string path_, temporary_;
   int fd_ = -1;
   uint64_t position_ = 0;
+  uint64_t waiting_ = 0;  // bytes written that nobody told the disk to take yet
 };
 
 // A folder written as `path`.tmp-PID and renamed by commit(). An existing `path` is an Error

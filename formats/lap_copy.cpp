@@ -1,15 +1,37 @@
-// The streaming copy: rows are read, checked by the source, and appended.
+// The streaming copy: rows are read, checked by the source, and appended, reading and writing at
+// once.
 #include "formats/lap_copy.h"
 
 #include <algorithm>
 
 #include "formats/provenance.h"
+#include "formats/stages.h"
 
 namespace lapidary {
 namespace {
 
 // Large enough for full disk speed, small beside every other thing in memory.
 constexpr int64_t kBufferBytes = int64_t{8} << 20;
+
+int64_t row_bytes(const SourceTensor& t) { return t.k() * traits(t.code).bits / 8; }
+
+// Rows [first, first + count) of a tensor.
+struct Piece {
+  size_t tensor = 0;
+  int64_t first = 0, count = 0;
+  std::vector<uint8_t> bytes;  // while it is under way
+};
+
+std::vector<Piece> pieces_of(const std::vector<SourceTensor>& tensors) {
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const SourceTensor& t = tensors[i];
+    const int64_t at_once = std::clamp<int64_t>(kBufferBytes / row_bytes(t), 1, t.rows());
+    for (int64_t first = 0; first < t.rows(); first += at_once)
+      pieces.push_back({i, first, std::min(at_once, t.rows() - first), {}});
+  }
+  return pieces;
+}
 
 }  // namespace
 
@@ -35,25 +57,24 @@ LapCopyResult copy_to_lap(const ModelSource& source, const std::string& output,
   for (const SourceTensor& t : tensors) entries.push_back(plain_lap_tensor(t, metadata.config));
 
   LapWriter writer(output, metadata, tokenizer, std::move(entries));
-  std::vector<uint8_t> buffer;
+  const std::vector<Piece> pieces = pieces_of(tensors);
   Progress progress{.what = "tensors", .total = tensors.size()};
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const SourceTensor& t = tensors[i];
-    const int64_t row_bytes = t.k() * traits(t.code).bits / 8;
-    const int64_t rows_at_once = std::clamp<int64_t>(kBufferBytes / row_bytes, 1, t.rows());
-    buffer.resize(static_cast<size_t>(rows_at_once * row_bytes));
-    progress.detail = t.name;
-    for (int64_t first = 0; first < t.rows(); first += rows_at_once) {
-      const int64_t count = std::min(rows_at_once, t.rows() - first);
-      const auto bytes = std::span(buffer).first(static_cast<size_t>(count * row_bytes));
-      source.read_raw(i, first, count, bytes);
-      writer.append(i, bytes);
-      progress.bytes_done += bytes.size();
-      events.progress(progress);
-    }
-    ++progress.done;
-  }
-  events.progress(progress);
+  run_in_stages<Piece>(
+      static_cast<int64_t>(pieces.size()),
+      [&](int64_t i, Piece& piece) {
+        const Piece& next = pieces[static_cast<size_t>(i)];
+        piece.tensor = next.tensor, piece.first = next.first, piece.count = next.count;
+        piece.bytes.resize(static_cast<size_t>(next.count * row_bytes(tensors[next.tensor])));
+        source.read_raw(next.tensor, next.first, next.count, piece.bytes);
+      },
+      [&](Piece& piece) {
+        const SourceTensor& t = tensors[piece.tensor];
+        progress.detail = t.name;
+        progress.bytes_done += piece.bytes.size();
+        if (piece.first + piece.count == t.rows()) ++progress.done;
+        events.progress(progress);
+      },
+      [&](Piece& piece) { writer.append(piece.tensor, piece.bytes); });
   if (is_source) {
     Provenance provenance = provenance_from_json(metadata.provenance);
     provenance.source_hash = writer.content_hash();

@@ -1,7 +1,7 @@
 // A float model source written as a .lap, bit by bit as it is: what `convert` and `merge` end with.
 //
-// Streams in file order through one buffer of a few megabytes. It changes no value; the quantizer
-// has its own loop.
+// Streams in file order through three buffers of a few megabytes. It changes no value; the
+// quantizer has its own loop.
 #pragma once
 
 #include <span>

@@ -23,6 +23,17 @@ class BitWriter {
     for (n_held_ += bits; n_held_ >= 8; n_held_ -= 8, held_ >>= 8)
       *out_++ = static_cast<uint8_t>(held_);
   }
+  // As put() for each; eight values fill `bits` whole bytes. REQUIRES: at a byte's start.
+  void put_all(std::span<const uint8_t> values, int bits) {
+    size_t i = 0;
+    for (; i + 8 <= values.size(); i += 8) {
+      uint64_t word = 0;
+      for (size_t j = 0; j < 8; ++j)
+        word |= uint64_t{values[i + j]} << (static_cast<int>(j) * bits);
+      for (int byte = 0; byte < bits; ++byte) *out_++ = static_cast<uint8_t>(word >> (8 * byte));
+    }
+    for (; i < values.size(); ++i) put(values[i], bits);
+  }
   void pad_to_byte() {
     if (n_held_ > 0) *out_++ = static_cast<uint8_t>(held_);
     held_ = 0;
@@ -106,7 +117,7 @@ void pack_record(const RowTableGeometry& g, const RecordIntegers& in, std::span<
     }
     bits.pad_to_byte();
   }
-  for (const uint8_t index : in.indices) bits.put(index, t.bits);
+  bits.put_all(in.indices, t.bits);
   bits.pad_to_byte();
 }
 

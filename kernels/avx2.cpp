@@ -10,6 +10,7 @@ const KernelTable kAvx2Kernels{
     .name = "avx2",
     .rotate = avx2::rotate,
     .quantize = avx2::quantize,
+    .round_rows = avx2::round_rows,
     .matmul_float = avx2::matmul_float,
     .matmul_int8 = avx2::matmul_int8,
     .dequantize_rows = avx2::dequantize_rows,

@@ -13,6 +13,7 @@ const KernelTable kAvx512Kernels{
     .name = "avx512",
     .rotate = avx512::rotate,
     .quantize = avx512::quantize,
+    .round_rows = avx512::round_rows,
     .matmul_float = avx512::matmul_float,
     .matmul_int8 = avx512::matmul_int8,
     .dequantize_rows = avx2::dequantize_rows,

@@ -13,6 +13,10 @@ void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
 void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
               float* scales) noexcept;
 
+// avx512_rounding.cpp
+void round_rows(Code code, bool has_multipliers, const float* x, int64_t ldx, int n,
+                RoundedRows* out) noexcept;
+
 // avx512_matmul_float.cpp, avx512_matmul_int8.cpp
 void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
                   int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;

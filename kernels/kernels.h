@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "formats/packed_matrix.h"
+#include "kernels/rounding.h"
 #include "kernels/attention.h"
 
 namespace lapidary {
@@ -50,6 +51,11 @@ struct KernelTable {
   // Bit-equal in every table. A block that holds infinity or NaN gets that as its scale, and q = 0.
   void (*quantize)(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
                    float* scales) noexcept;
+
+  // Rounds one scale block of 16 rows: n <= the code's scale_k values each, rows `ldx` apart.
+  // Bit-equal in every table. REQUIRES: a packed code, finite x within largest_weight(code).
+  void (*round_rows)(Code code, bool has_multipliers, const float* x, int64_t ldx, int n,
+                     RoundedRows* out) noexcept;
 
   // y[t, r] = sum_k W[r, k] x[t, k] for the rows of panels [first_panel, first_panel + n_panels),
   // of any code; 16 rows are a panel in float codes too. y has stride `ldy` per token and is

@@ -10,6 +10,7 @@ const KernelTable kReferenceKernels{
     .name = "reference",
     .rotate = reference::rotate,
     .quantize = reference::quantize,
+    .round_rows = reference::round_rows,
     .matmul_float = reference::matmul_float,
     .matmul_int8 = reference::matmul_int8,
     .dequantize_rows = reference::dequantize_rows,

@@ -13,6 +13,10 @@ void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
 void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
               float* scales) noexcept;
 
+// reference_rounding.cpp
+void round_rows(Code code, bool has_multipliers, const float* x, int64_t ldx, int n,
+                RoundedRows* out) noexcept;
+
 // reference_matmul.cpp
 void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
                   int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;

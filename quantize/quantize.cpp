@@ -1,4 +1,5 @@
-// quantize(): the loop over tensors, chunk by chunk, panels shared out among threads.
+// quantize(): the loop over chunks of tensors. One is read and one written while the panels of a
+// third are shared out among threads.
 //
 // Results do not depend on the number of threads: a panel is rounded alone, and sums over panels
 // are taken in their order.
@@ -9,6 +10,7 @@
 
 #include "formats/float_codes.h"
 #include "formats/provenance.h"
+#include "formats/stages.h"
 #include "formats/tokenizer_tables.h"
 #include "kernels/thread_pool.h"
 #include "quantize/pack_rows.h"
@@ -18,148 +20,153 @@
 namespace lapidary {
 namespace {
 
-// Weights in work at once: large enough to keep threads busy, some 30 MB with all buffers.
+// Weights in a chunk: large enough to keep threads busy, some 40 MB for the three under way.
 constexpr int64_t kChunkWeights = int64_t{4} << 20;
+
+// A chunk's rows and what they become: bytes to append, or the codes and meta of panels.
+struct Work {
+  RowChunk chunk;
+  ChunkRows rows;
+  std::vector<uint8_t> codes, meta;
+};
 
 class Quantizer {
  public:
-  Quantizer(const ModelSource& source, LapWriter* writer, ThreadPool* pool, const Events& events,
-            bool hash_source)
-      : source_(source), writer_(*writer), pool_(*pool), events_(events), hash_(hash_source) {
+  Quantizer(const ModelSource& source, const std::vector<LapTensor>& entries, LapWriter* writer,
+            ThreadPool* pool, const Events& events, bool hash_source)
+      : source_(source),
+        entries_(entries),
+        writer_(*writer),
+        pool_(*pool),
+        events_(events),
+        stream_(source, hash_source),
+        losses_(entries.size()) {
     progress_.what = "weights";
     for (const SourceTensor& t : source.tensors()) progress_.total += t.elements();
   }
 
-  // Writes tensor `index` and returns its loss.
-  RoundingLoss write(size_t index, const LapTensor& entry) {
-    const SourceTensor& tensor = source_.tensors()[index];
-    progress_.detail = tensor.name;
-    RowStream rows(source_, index, hash_);
-    RoundingLoss loss;
-    if (entry.layout == Layout::kPanels) {
-      loss = write_panels(index, entry, rows);
-    } else if (traits(entry.code).is_float) {
-      loss = write_floats(index, entry, rows);
-    } else {
-      loss = write_table(index, entry, rows);
-    }
-    if (!loss.fits)
+  // Writes all tensors; the loss of each.
+  const std::vector<RoundingLoss>& write_all() {
+    const std::vector<RowChunk> chunks = chunks_of(source_, kChunkWeights, kPanelRows);
+    run_in_stages<Work>(
+        static_cast<int64_t>(chunks.size()),
+        [&](int64_t i, Work& work) {
+          work.chunk = chunks[static_cast<size_t>(i)];
+          stream_.read(work.chunk, &work.rows);
+        },
+        [&](Work& work) { round(work); }, [&](Work& work) { write(work); });
+    return losses_;
+  }
+
+  // The identity of the float weights that were read. REQUIRES: hash_source, write_all().
+  std::string source_hash() const { return stream_.content_hash(); }
+
+ private:
+  void round(Work& work) {
+    const size_t index = work.chunk.tensor;
+    const LapTensor& entry = entries_[index];
+    progress_.detail = entry.name;
+    if (entry.layout == Layout::kPanels)
+      round_panels(entry, work);
+    else if (!traits(entry.code).is_float)
+      round_table(entry, work);
+    else if (source_.tensors()[index].code != entry.code)
+      round_floats(entry, work);
+    if (work.chunk.is_last && !losses_[index].fits)
       fail(ErrorCode::kBadData,
            "{}: tensor {} has weights too large for the 16-bit scales of {}; keep it with --keep "
            "{}=bf16",
-           source_.describe(), tensor.name, code_name(entry.code), tensor.name);
-    if (hash_) identities_.push_back(rows.identity());
-    return loss;
-  }
-
-  // The identity of the float weights that were read. REQUIRES: hash_source, all tensors written.
-  std::string source_hash() const { return content_hash(identities_); }
-
- private:
-  void advance(int64_t n_weights) {
-    progress_.done += static_cast<uint64_t>(n_weights);
+           source_.describe(), entry.name, code_name(entry.code), entry.name);
+    progress_.done += static_cast<uint64_t>(work.chunk.count * entry.shape.back());
     events_.progress(progress_);
   }
 
-  RoundingLoss write_panels(size_t index, const LapTensor& entry, RowStream& rows) {
-    const int64_t n_matrices = entry.shape.size() == 3 ? entry.shape[0] : 1;
-    const int64_t k = entry.shape.back(), n_rows = entry.shape[entry.shape.size() - 2];
-    const PackedGeometry g = packed_geometry(entry.code, n_rows, k);
-    const int64_t panels_at_once =
-        std::clamp<int64_t>(kChunkWeights / (kPanelRows * g.padded_k), 1, g.n_panels);
-    std::vector<uint8_t> codes, meta;
-    RoundingLoss total;
-    for (int64_t matrix = 0; matrix < n_matrices; ++matrix) {
-      for (int64_t first = 0; first < g.n_panels; first += panels_at_once) {
-        const int64_t n_panels = std::min(panels_at_once, g.n_panels - first);
-        const int64_t count = std::min(n_panels * kPanelRows, n_rows - first * kPanelRows);
-        rows.read(count);
-        codes.resize(static_cast<size_t>(n_panels * g.panel_code_bytes));
-        meta.resize(static_cast<size_t>(n_panels * g.panel_meta_bytes));
-        std::vector<RoundingLoss> losses(static_cast<size_t>(n_panels));
-        pool_.run(n_panels, [&](int64_t p) {
-          const int64_t first_row = p * kPanelRows;
-          const int here = static_cast<int>(std::min<int64_t>(kPanelRows, count - first_row));
-          std::vector<float> values(static_cast<size_t>(here * g.padded_k));
-          for (int r = 0; r < here; ++r)
-            rows.row(first_row + r, std::span(values).subspan(r * g.padded_k, k));
-          losses[p] =
-              pack_panel_rows(g, entry.rotated, here, values,
-                              std::span(codes).subspan(p * g.panel_code_bytes, g.panel_code_bytes),
-                              std::span(meta).subspan(p * g.panel_meta_bytes, g.panel_meta_bytes));
-        });
-        for (const RoundingLoss& loss : losses) total.add(loss);
-        writer_.write_panels(index, matrix, first, codes, meta);
-        advance(count * k);
-      }
-    }
-    return total;
+  // f(i) returns the loss of part i of the chunk; parts are shared out among threads.
+  template <class Function>
+  void share_out(size_t index, int64_t n_parts, Function&& f) {
+    part_losses_.assign(static_cast<size_t>(n_parts), {});
+    pool_.run(n_parts, [&](int64_t i) { part_losses_[static_cast<size_t>(i)] = f(i); });
+    for (const RoundingLoss& loss : part_losses_) losses_[index].add(loss);
   }
 
-  RoundingLoss write_table(size_t index, const LapTensor& entry, RowStream& rows) {
-    const int64_t k = entry.shape.back();
-    const RowTableGeometry g =
-        row_table_geometry(entry.code, entry.shape[0], k / entry.record_width, entry.record_width);
-    const int64_t rows_at_once = std::clamp<int64_t>(kChunkWeights / k, 1, g.n_rows);
-    std::vector<uint8_t> bytes;
-    RoundingLoss total;
-    for (int64_t first = 0; first < g.n_rows; first += rows_at_once) {
-      const int64_t count = std::min(rows_at_once, g.n_rows - first);
-      rows.read(count);
-      bytes.resize(static_cast<size_t>(count * g.row_bytes));
-      std::vector<RoundingLoss> losses(static_cast<size_t>(count));
-      pool_.run(count, [&](int64_t r) {
-        std::vector<float> values(static_cast<size_t>(k));
-        rows.row(r, values);
-        losses[r] =
-            pack_table_row(g, values, std::span(bytes).subspan(r * g.row_bytes, g.row_bytes));
-      });
-      for (const RoundingLoss& loss : losses) total.add(loss);
-      writer_.append(index, bytes);
-      advance(count * k);
-    }
-    return total;
+  static PackedGeometry geometry(const LapTensor& entry) {
+    return packed_geometry(entry.code, entry.shape[entry.shape.size() - 2], entry.shape.back());
   }
 
-  // Kept as it is, or rounded to another float code.
-  RoundingLoss write_floats(size_t index, const LapTensor& entry, RowStream& rows) {
-    const SourceTensor& tensor = source_.tensors()[index];
-    const int64_t k = tensor.k();
-    const int64_t rows_at_once = std::clamp<int64_t>(kChunkWeights / k, 1, tensor.rows());
-    std::vector<float> values(static_cast<size_t>(k)), rounded(values);
-    std::vector<uint8_t> bytes(static_cast<size_t>(k * traits(entry.code).bits / 8));
-    RoundingLoss total;
-    for (int64_t first = 0; first < tensor.rows(); first += rows_at_once) {
-      const int64_t count = std::min(rows_at_once, tensor.rows() - first);
-      rows.read(count);
-      if (tensor.code == entry.code) {
-        writer_.append(index, rows.raw());
-      } else {
-        for (int64_t r = 0; r < count; ++r) {
-          rows.row(r, values);
-          encode_floats(entry.code, values, bytes);
-          total.fits = total.fits && !has_nonfinite(entry.code, bytes);
-          decode_floats(entry.code, bytes, rounded);
-          for (int64_t i = 0; i < k; ++i) {
-            const double difference = double{values[i]} - rounded[i];
-            total.error += difference * difference;
-            total.energy += double{values[i]} * values[i];
-          }
-          writer_.append(index, bytes);
-        }
+  void round_panels(const LapTensor& entry, Work& work) {
+    const PackedGeometry g = geometry(entry);
+    const FloatRows rows = work.rows.view();
+    const int64_t count = work.chunk.count, n_panels = (count + kPanelRows - 1) / kPanelRows;
+    work.codes.resize(static_cast<size_t>(n_panels * g.panel_code_bytes));
+    work.meta.resize(static_cast<size_t>(n_panels * g.panel_meta_bytes));
+    share_out(work.chunk.tensor, n_panels, [&](int64_t p) {
+      const int64_t first = p * kPanelRows;
+      return pack_panel_rows(
+          g, entry.rotated, rows, first,
+          static_cast<int>(std::min<int64_t>(kPanelRows, count - first)),
+          std::span(work.codes).subspan(p * g.panel_code_bytes, g.panel_code_bytes),
+          std::span(work.meta).subspan(p * g.panel_meta_bytes, g.panel_meta_bytes));
+    });
+  }
+
+  void round_table(const LapTensor& entry, Work& work) {
+    const int64_t width = entry.record_width, n_layers = entry.shape.back() / width;
+    const RowTableGeometry g = row_table_geometry(entry.code, entry.shape[0], n_layers, width);
+    const FloatRows records = work.rows.view(width);
+    const int64_t count = work.chunk.count * n_layers;
+    work.codes.resize(static_cast<size_t>(count * g.record_bytes));
+    share_out(work.chunk.tensor, (count + kPanelRows - 1) / kPanelRows, [&](int64_t part) {
+      const int64_t first = part * kPanelRows, n = std::min<int64_t>(kPanelRows, count - first);
+      return pack_table_records(
+          g, records, first, static_cast<int>(n),
+          std::span(work.codes).subspan(first * g.record_bytes, n * g.record_bytes));
+    });
+  }
+
+  // To another float code, row by row.
+  void round_floats(const LapTensor& entry, Work& work) {
+    const FloatRows rows = work.rows.view();
+    const int64_t row_bytes = rows.k * traits(entry.code).bits / 8;
+    work.codes.resize(static_cast<size_t>(work.chunk.count * row_bytes));
+    share_out(work.chunk.tensor, work.chunk.count, [&](int64_t r) {
+      const auto bytes = std::span(work.codes).subspan(r * row_bytes, row_bytes);
+      std::vector<float> values(static_cast<size_t>(rows.k)), rounded(values);
+      rows.read(r, 0, rows.k, values.data());
+      encode_floats(entry.code, values, bytes);
+      decode_floats(entry.code, bytes, rounded);
+      RoundingLoss loss;
+      loss.fits = !has_nonfinite(entry.code, bytes);
+      for (size_t i = 0; i < values.size(); ++i) {
+        const double difference = double{values[i]} - rounded[i];
+        loss.error += difference * difference;
+        loss.energy += double{values[i]} * values[i];
       }
-      advance(count * k);
+      return loss;
+    });
+  }
+
+  void write(const Work& work) {
+    const RowChunk& chunk = work.chunk;
+    const LapTensor& entry = entries_[chunk.tensor];
+    if (entry.layout == Layout::kPanels) {
+      const int64_t n_rows = entry.shape[entry.shape.size() - 2];
+      writer_.write_panels(chunk.tensor, chunk.first / n_rows, chunk.first % n_rows / kPanelRows,
+                           work.codes, work.meta);
+    } else {
+      const bool as_it_is = traits(entry.code).is_float &&
+                            source_.tensors()[chunk.tensor].code == entry.code;
+      writer_.append(chunk.tensor, as_it_is ? work.rows.raw() : work.codes);
     }
-    return total;
   }
 
   const ModelSource& source_;
+  const std::vector<LapTensor>& entries_;
   LapWriter& writer_;
   ThreadPool& pool_;
   const Events& events_;
-  bool hash_;
+  RowStream stream_;
   Progress progress_;
-  std::vector<TensorIdentity> identities_;
+  std::vector<RoundingLoss> losses_, part_losses_;
 };
 
 bool is_packed(const ModelSource& source) {
@@ -200,11 +207,11 @@ QuantizeReport quantize(const ModelSource& source, const std::string& output,
 
   LapWriter writer(output, metadata, {tokenizer, tables}, entries);
   ThreadPool pool(options.n_threads);
-  Quantizer quantizer(source, &writer, &pool, events, hash_source);
-  for (size_t i = 0; i < entries.size(); ++i) {
-    const RoundingLoss loss = quantizer.write(i, entries[i]);
-    report.tensors[i].relative_error = loss.energy > 0 ? loss.error / loss.energy : 0;
-  }
+  Quantizer quantizer(source, entries, &writer, &pool, events, hash_source);
+  const std::vector<RoundingLoss>& losses = quantizer.write_all();
+  for (size_t i = 0; i < entries.size(); ++i)
+    report.tensors[i].relative_error =
+        losses[i].energy > 0 ? losses[i].error / losses[i].energy : 0;
   if (hash_source) {
     provenance.source_hash = quantizer.source_hash();
     writer.replace_provenance(to_json(provenance));

@@ -1,4 +1,4 @@
-// The two ways of reading, behind one face.
+// Cutting a model into chunks, and the two ways of reading them behind one face.
 #include "quantize/row_stream.h"
 
 #include <algorithm>
@@ -8,41 +8,45 @@
 
 namespace lapidary {
 
-RowStream::RowStream(const ModelSource& source, size_t index, bool hash)
-    : source_(source), tensor_(source.tensors()[index]), index_(index) {
-  if (hash && traits(tensor_.code).is_float) hash_.emplace();
-}
-
-void RowStream::read(int64_t count) {
-  const size_t n_values = static_cast<size_t>(count * tensor_.k());
-  if (traits(tensor_.code).is_float) {
-    raw_.resize(n_values * traits(tensor_.code).bits / 8);
-    source_.read_raw(index_, next_row_, count, raw_);
-    // A converted file was checked when it was made, but may have been made by others.
-    if (has_nonfinite(tensor_.code, raw_))
-      fail(ErrorCode::kBadData, "{}: tensor {} holds NaN or infinity in rows {} to {}",
-           source_.describe(), tensor_.name, next_row_, next_row_ + count - 1);
-    if (hash_) hash_->update(raw_);
-  } else {
-    floats_.resize(n_values);
-    source_.read_rows(index_, next_row_, count, floats_);
+std::vector<RowChunk> chunks_of(const ModelSource& source, int64_t most_weights, int64_t multiple) {
+  std::vector<RowChunk> chunks;
+  for (size_t index = 0; index < source.tensors().size(); ++index) {
+    const SourceTensor& t = source.tensors()[index];
+    const bool is_stack = t.shape.size() == 3;
+    const int64_t matrix_rows = is_stack ? t.shape[1] : t.rows();
+    const int64_t at_once = std::max(most_weights / t.k() / multiple, int64_t{1}) * multiple;
+    for (int64_t start = 0; start < t.rows(); start += matrix_rows)
+      for (int64_t row = 0; row < matrix_rows; row += at_once)
+        chunks.push_back({index, start + row, std::min(at_once, matrix_rows - row), false});
+    chunks.back().is_last = true;
   }
-  next_row_ += count;
+  return chunks;
 }
 
-void RowStream::row(int64_t row, std::span<float> out) const {
-  const size_t k = static_cast<size_t>(tensor_.k());
-  if (traits(tensor_.code).is_float) {
-    const size_t row_bytes = k * traits(tensor_.code).bits / 8;
-    decode_floats(tensor_.code, std::span(raw_).subspan(row * row_bytes, row_bytes), out);
-  } else {
-    std::copy_n(floats_.begin() + row * static_cast<int64_t>(k), k, out.begin());
+void RowStream::read(const RowChunk& chunk, ChunkRows* out) {
+  const SourceTensor& t = source_.tensors()[chunk.tensor];
+  const size_t n_values = static_cast<size_t>(chunk.count * t.k());
+  out->k_ = t.k();
+  if (!traits(t.code).is_float) {
+    out->code_ = Code::kF32;
+    out->raw_.clear();
+    out->floats_.resize(n_values);
+    source_.read_rows(chunk.tensor, chunk.first, chunk.count, out->floats_);
+    return;
   }
-}
-
-TensorIdentity RowStream::identity() const {
-  LAPIDARY_CHECK(hash_.has_value());
-  return {tensor_.name, tensor_.code, tensor_.shape, hash_->digest()};
+  out->code_ = t.code;
+  out->raw_.resize(n_values * traits(t.code).bits / 8);
+  source_.read_raw(chunk.tensor, chunk.first, chunk.count, out->raw_);
+  // A converted file was checked when it was made, but may have been made by others.
+  if (has_nonfinite(t.code, out->raw_))
+    fail(ErrorCode::kBadData, "{}: tensor {} holds NaN or infinity in rows {} to {}",
+         source_.describe(), t.name, chunk.first, chunk.first + chunk.count - 1);
+  if (!hashes_) return;
+  if (!hash_) hash_.emplace();
+  hash_->update(out->raw_);
+  if (!chunk.is_last) return;
+  identities_.push_back({t.name, t.code, t.shape, hash_->digest()});
+  hash_.reset();
 }
 
 }  // namespace lapidary

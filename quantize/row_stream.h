@@ -1,40 +1,65 @@
-// Rows of a source tensor in order, chunk by chunk, with the identity of what went by.
+// Rows of a source's tensors in order, chunk by chunk, with the identity of what went by.
 //
 // Float sources are read raw, so that the hash is that of the file `convert` would write; decoding
 // is left to the threads that use the rows. Packed sources come as floats and are not hashed.
 #pragma once
 
 #include <optional>
-#include <span>
+#include <string>
 #include <vector>
 
 #include "formats/hash.h"
 #include "formats/model_source.h"
+#include "quantize/pack_rows.h"
 
 namespace lapidary {
 
+// Rows [first, first + count) of a tensor. Chunks never cross the matrices of a stack.
+struct RowChunk {
+  size_t tensor = 0;
+  int64_t first = 0, count = 0;
+  bool is_last = false;  // of its tensor
+};
+
+// At most `most_weights` each, cut at multiples of `multiple` rows of a matrix (one row at least).
+std::vector<RowChunk> chunks_of(const ModelSource& source, int64_t most_weights, int64_t multiple);
+
+// The rows of one chunk in memory.
+class ChunkRows {
+ public:
+  FloatRows view() const { return {code_, bytes(), k_}; }
+  // The same values as rows of another width.
+  FloatRows view(int64_t k) const { return {code_, bytes(), k}; }
+  // As stored. REQUIRES: a float source.
+  const std::vector<uint8_t>& raw() const { return raw_; }
+
+ private:
+  friend class RowStream;
+  const uint8_t* bytes() const {
+    return raw_.empty() ? reinterpret_cast<const uint8_t*>(floats_.data()) : raw_.data();
+  }
+  Code code_ = Code::kF32;
+  int64_t k_ = 0;
+  std::vector<uint8_t> raw_;
+  std::vector<float> floats_;
+};
+
+// Not thread-safe: one reader, which sees all chunks of all tensors in their order.
 class RowStream {
  public:
-  RowStream(const ModelSource& source, size_t index, bool hash);
+  RowStream(const ModelSource& source, bool hash) : source_(source), hashes_(hash) {}
 
-  // The next `count` rows become the chunk. Throws what the source throws.
-  void read(int64_t count);
-  // Row `row` of the chunk as floats [k]. Thread-safe.
-  void row(int64_t row, std::span<float> out) const;
-  // The chunk as stored. REQUIRES: a float source.
-  std::span<const uint8_t> raw() const { return raw_; }
+  // Throws what the source throws, and kBadData for NaN and infinity.
+  void read(const RowChunk& chunk, ChunkRows* out);
 
-  // Of all rows read so far. REQUIRES: `hash`.
-  TensorIdentity identity() const;
+  // content_hash() of all tensors. REQUIRES: `hash`, a float source, all chunks read.
+  std::string content_hash() const { return lapidary::content_hash(identities_); }
 
  private:
   const ModelSource& source_;
-  const SourceTensor& tensor_;
-  size_t index_;
-  int64_t next_row_ = 0;
-  std::vector<uint8_t> raw_;
-  std::vector<float> floats_;
-  std::optional<StreamingHash> hash_;
+  bool hashes_;
+  std::optional<StreamingHash> hash_;  // of the present tensor
+  std::vector<TensorIdentity> identities_;
 };
 
 }  // namespace lapidary

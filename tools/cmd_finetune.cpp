@@ -1,7 +1,6 @@
 // lapidary finetune: LoRA on a float base, QLoRA on a packed one, domain data mixed with general
 // data.
 #include <CLI/CLI.hpp>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -79,7 +78,7 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
                  "Steps between checkpoints to resume from; 0: only when interrupted")
       ->capture_default_str();
   sub.add_option("--seed", o.seed, "Seed of shuffling and initial adapters")
-      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()))
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 62))
       ->capture_default_str();
 }
 

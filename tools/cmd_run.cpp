@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -185,7 +184,7 @@ void add_run(CLI::App& app, Action& action) {
                   "Subtracted from logits of seen tokens");
   sub->add_option("--frequency-penalty", s.frequency_penalty, "Subtracted per occurrence");
   sub->add_option("--seed", s.seed, "Same seed, same text")
-      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max()))
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 62))
       ->capture_default_str();
   add_model_options(*sub, command->model_options);
   add_output_options(*sub, command->out);

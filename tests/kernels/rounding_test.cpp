@@ -3,7 +3,7 @@
 // A window's lower end guards against a test that measures nothing, the upper one against a search
 // that got worse. They stand 3 % around what an exhaustive search over clips and scales reaches on
 // the same numbers (which is at most 0.6 % below ours).
-#include "quantize/rounding.h"
+#include "kernels/rounding.h"
 
 #include <gtest/gtest.h>
 

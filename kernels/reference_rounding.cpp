@@ -1,118 +1,20 @@
-// The searches. Vectors of 8 floats are compiler vectors: SSE2 and AVX2 clones of the same source
-// give the same bits, because every operation is element-wise and sums have a fixed order of lanes.
-#include "quantize/rounding.h"
-
+// The rule of rounding, for one row; kernels/rounding.h says it in words.
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "formats/dtype.h"
 #include "formats/error.h"
+#include "kernels/reference.h"
+#include "kernels/reference_rounding_block.h"
 
 namespace lapidary {
 namespace {
 
-#define LAPIDARY_INLINE [[gnu::always_inline]] inline
-#if defined(__x86_64__)
-#define LAPIDARY_CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define LAPIDARY_CLONES
-#endif
-
-constexpr int kLanes = 8;
-constexpr int kGroupVectors = kGroupK / kLanes;
-constexpr int kMostK = 512;  // the largest scale block of any code
-constexpr int kMostGroups = kMostK / kGroupK;
-constexpr float kLargestF16 = 65504.0f;
-
-using Vector = float __attribute__((vector_size(kLanes * sizeof(float))));
-
-LAPIDARY_INLINE Vector broadcast(float x) { return Vector{x, x, x, x, x, x, x, x}; }
-LAPIDARY_INLINE Vector smaller(Vector a, Vector b) { return a < b ? a : b; }
-LAPIDARY_INLINE Vector larger(Vector a, Vector b) { return a > b ? a : b; }
-LAPIDARY_INLINE float sum(Vector v) {
-  return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
-}
-
-// Levels low .. high, one apart.
-struct UniformLevels {
-  float low, high;
-  LAPIDARY_INLINE Vector nearest(Vector y) const {
-    // Adding 1.5 * 2^23 leaves no bits for a fraction: rounds to nearest even.
-    const Vector magic = broadcast(12582912.0f);
-    return (smaller(larger(y, broadcast(low)), broadcast(high)) + magic) - magic;
-  }
-};
-
-// w3's levels -7 -4 -2 -1 1 2 4 7: thresholds lie half way between neighbours.
-struct W3Levels {
-  LAPIDARY_INLINE Vector nearest(Vector y) const {
-    const Vector zero = broadcast(0.0f), one = broadcast(1.0f);
-    const Vector a = y < zero ? -y : y;
-    Vector level = a > broadcast(1.5f) ? broadcast(2.0f) : one;
-    level = a > broadcast(3.0f) ? broadcast(4.0f) : level;
-    level = a > broadcast(5.5f) ? broadcast(7.0f) : level;
-    return y < zero ? -level : level;
-  }
-};
-
-// One block, padded to whole vectors. Padding has weight 0 and counts nowhere.
-struct Block {
-  alignas(32) std::array<Vector, kMostK / kLanes> x, weight;
-  int n = 0, n_vectors = 0, n_groups = 0;
-  float extreme = 0;  // the value of largest magnitude
-
-  explicit Block(std::span<const float> values) {
-    n = static_cast<int>(values.size());
-    n_groups = (n + kGroupK - 1) / kGroupK;
-    n_vectors = n_groups * kGroupVectors;
-    float* const to = reinterpret_cast<float*>(x.data());
-    float* const w = reinterpret_cast<float*>(weight.data());
-    for (int i = 0; i < n_vectors * kLanes; ++i) {
-      to[i] = i < n ? values[i] : 0.0f;
-      w[i] = i < n ? 1.0f : 0.0f;
-      if (std::fabs(to[i]) > std::fabs(extreme)) extreme = to[i];
-    }
-  }
-};
-
-float round_to_f16(float value) { return f16_to_float(float_to_f16(value)); }
-
-// Sum of weighted squared errors of vectors [first, first + count) at one step.
-template <class Levels>
-LAPIDARY_INLINE float error_at(const Block& block, int first, int count, float step,
-                               const Levels& levels) {
-  Vector total = broadcast(0.0f);
-  if (step == 0.0f) {
-    for (int i = first; i < first + count; ++i)
-      total += block.weight[i] * (block.x[i] * block.x[i]);
-    return sum(total);
-  }
-  const Vector s = broadcast(step), inverse = broadcast(1.0f / step);
-  for (int i = first; i < first + count; ++i) {
-    const Vector r = block.x[i] - levels.nearest(block.x[i] * inverse) * s;
-    total += block.weight[i] * (r * r);
-  }
-  return sum(total);
-}
-
-// Sums for a least-squares step: x.t and t.t with t = factor * level.
-struct FitSums {
-  Vector xt = broadcast(0.0f), tt = broadcast(0.0f);
-};
-template <class Levels>
-LAPIDARY_INLINE void add_fit(const Block& block, int first, int count, float step, float factor,
-                             const Levels& levels, FitSums* sums) {
-  if (step == 0.0f) return;
-  const Vector inverse = broadcast(1.0f / step), f = broadcast(factor);
-  for (int i = first; i < first + count; ++i) {
-    const Vector t = levels.nearest(block.x[i] * inverse) * f;
-    sums->xt += block.weight[i] * (block.x[i] * t);
-    sums->tt += block.weight[i] * (t * t);
-  }
-}
+using reference::add_fit, reference::Block, reference::broadcast, reference::error_at;
+using reference::FitSums, reference::kGroupVectors, reference::kLanes, reference::round_to_f16;
+using reference::sum, reference::UniformLevels, reference::Vector, reference::W3Levels;
 
 struct Choice {
   float scale = 0;
@@ -122,14 +24,8 @@ struct Choice {
 
 // --- one scale per block ---
 
-// Steps tried relative to the one whose outermost level is the extreme weight: below 1 clips.
-// Gaussian blocks of 32 to 128 have their optimum between 0.75 (3 bits) and 1 (8 bits).
-constexpr float kClips[] = {1.0f,  0.98f, 0.95f, 0.92f, 0.89f, 0.86f, 0.83f,
-                            0.80f, 0.77f, 0.74f, 0.70f, 0.66f, 1.03f, 1.07f};
-constexpr int kRefits = 3;
-
 template <class Levels>
-LAPIDARY_INLINE void try_step(const Block& block, float step, const Levels& levels, Choice* best) {
+void try_step(const Block& block, float step, const Levels& levels, Choice* best) {
   const float scale = round_to_f16(step);
   if (scale == 0.0f || std::fabs(scale) > kLargestF16) return;
   const float error = error_at(block, 0, block.n_vectors, scale, levels);
@@ -142,8 +38,7 @@ LAPIDARY_INLINE void try_step(const Block& block, float step, const Levels& leve
 // A block that already lies on a lattice (a Q4_0, Q8_0 or QAT master) must keep its values: the
 // extreme weight is some level, so its step is one of few. `outer` is the outermost magnitude.
 template <class Levels>
-LAPIDARY_INLINE void try_lattices(const Block& block, int outer, const Levels& levels,
-                                  Choice* best) {
+void try_lattices(const Block& block, int outer, const Levels& levels, Choice* best) {
   for (int level = outer; level >= 1; --level) {
     for (const int sign : {-1, 1}) {
       const float step = round_to_f16(block.extreme / static_cast<float>(sign * level));
@@ -161,8 +56,8 @@ LAPIDARY_INLINE void try_lattices(const Block& block, int outer, const Levels& l
 }
 
 template <class Levels>
-LAPIDARY_INLINE Choice search_one_level(const Block& block, float low, float high, bool lattices,
-                                        const Levels& levels) {
+Choice search_one_level(const Block& block, float low, float high, bool lattices,
+                        const Levels& levels) {
   Choice best;
   best.multipliers.fill(1);
   best.error = error_at(block, 0, block.n_vectors, 0.0f, levels);  // all zero
@@ -187,7 +82,7 @@ LAPIDARY_INLINE Choice search_one_level(const Block& block, float low, float hig
 
 // The step a group would take alone, signed so that its extreme weight lies on the longer side.
 template <class Levels>
-LAPIDARY_INLINE float free_step(const Block& block, int group, float low, const Levels& levels) {
+float free_step(const Block& block, int group, float low, const Levels& levels) {
   const int first = group * kGroupVectors;
   float extreme = 0;
   for (int i = first; i < first + kGroupVectors; ++i)
@@ -207,8 +102,8 @@ LAPIDARY_INLINE float free_step(const Block& block, int group, float low, const 
 }
 
 template <class Levels>
-LAPIDARY_INLINE void try_multiplier(const Block& block, int group, float scale, int multiplier,
-                                    const Levels& levels, int* best, float* best_error) {
+void try_multiplier(const Block& block, int group, float scale, int multiplier,
+                    const Levels& levels, int* best, float* best_error) {
   const float error = error_at(block, group * kGroupVectors, kGroupVectors,
                                scale * static_cast<float>(multiplier), levels);
   if (error < *best_error) {
@@ -217,13 +112,8 @@ LAPIDARY_INLINE void try_multiplier(const Block& block, int group, float scale, 
   }
 }
 
-// Block scales tried: the largest free step gets the multiplier largest / ratio.
-constexpr float kScaleRatios[] = {1.0f,  0.94f, 1.06f, 1.13f, 1.21f,
-                                  1.30f, 1.42f, 1.56f, 1.75f, 2.0f};
-
 template <class Levels>
-LAPIDARY_INLINE Choice search_two_level(const Block& block, float low, int max_multiplier,
-                                        const Levels& levels) {
+Choice search_two_level(const Block& block, float low, int max_multiplier, const Levels& levels) {
   std::array<float, kMostGroups> steps{};
   float largest = 0;
   for (int g = 0; g < block.n_groups; ++g) {
@@ -276,21 +166,6 @@ LAPIDARY_INLINE Choice search_two_level(const Block& block, float low, int max_m
   return best;
 }
 
-// --- one entry per kind of levels, cloned per instruction set ---
-
-LAPIDARY_CLONES Choice uniform_one_level(const Block& block, float low, float high, bool lattices) {
-  return search_one_level(block, low, high, lattices, UniformLevels{low, high});
-}
-LAPIDARY_CLONES Choice uniform_two_level(const Block& block, float low, float high, int most) {
-  return search_two_level(block, low, most, UniformLevels{low, high});
-}
-LAPIDARY_CLONES Choice w3_one_level(const Block& block) {
-  return search_one_level(block, -7.0f, 7.0f, false, W3Levels{});
-}
-LAPIDARY_CLONES Choice w3_two_level(const Block& block, int most) {
-  return search_two_level(block, -7.0f, most, W3Levels{});
-}
-
 // Level (as a float) to index: level + offset, or w3's table.
 int index_of(Code code, float level, int lowest) {
   if (code != Code::kW3) return static_cast<int>(level) - lowest;
@@ -323,26 +198,57 @@ float largest_weight(Code code) {
   return kLargestF16 * static_cast<float>(multiplier) * static_cast<float>(levels(code).back());
 }
 
+RoundingRule rounding_rule(Code code, bool has_multipliers) {
+  const CodeTraits& t = traits(code);
+  return {static_cast<float>(levels(code).front()),
+          static_cast<float>(levels(code).back()),
+          t.max_multiplier,
+          has_multipliers,
+          code == Code::kW3,
+          t.scale_k == kGroupK};
+}
+
 void round_block(Code code, std::span<const float> x, RoundedBlock* out) {
   const CodeTraits& t = traits(code);
   LAPIDARY_CHECK(!t.is_float && x.size() <= static_cast<size_t>(t.scale_k));
-  const float low = levels(code).front(), high = levels(code).back();
   const Block block(x);
   const bool two_level = !out->multipliers.empty();
-  Choice choice;
-  if (code == Code::kW3) {
-    choice = two_level ? w3_two_level(block, t.max_multiplier) : w3_one_level(block);
-    emit(code, block, choice, W3Levels{}, out);
-  } else {
-    const bool lattices = t.scale_k == kGroupK;  // w4x, w8x
-    choice = two_level ? uniform_two_level(block, low, high, t.max_multiplier)
-                       : uniform_one_level(block, low, high, lattices);
-    emit(code, block, choice, UniformLevels{low, high}, out);
-  }
+  const RoundingRule rule = rounding_rule(code, two_level);
+  const auto search = [&](const auto& nearest) {
+    const Choice choice =
+        two_level ? search_two_level(block, rule.low, rule.most, nearest)
+                  : search_one_level(block, rule.low, rule.high, rule.lattices, nearest);
+    emit(code, block, choice, nearest, out);
+    return choice;
+  };
+  const Choice choice =
+      rule.is_w3 ? search(W3Levels{}) : search(UniformLevels{rule.low, rule.high});
   out->scale = float_to_f16(choice.scale);
   if (two_level)
     for (int g = 0; g < block.n_groups; ++g)
       out->multipliers[g] = static_cast<int8_t>(choice.multipliers[g]);
+  out->error = choice.error;
+  out->energy = error_at(block, 0, block.n_vectors, 0.0f, UniformLevels{});
+}
+
+void reference::round_rows(Code code, bool has_multipliers, const float* x, int64_t ldx, int n,
+                           RoundedRows* out) noexcept {
+  uint8_t indices[kMostBlockK];
+  int8_t multipliers[kMostGroups];
+  float values[kMostBlockK];
+  const int n_groups = has_multipliers ? (n + kGroupK - 1) / kGroupK : 0;
+  for (int row = 0; row < kPanelRows; ++row) {
+    RoundedBlock block;
+    block.indices = std::span(indices).first(static_cast<size_t>(n));
+    block.multipliers = std::span(multipliers).first(static_cast<size_t>(n_groups));
+    block.values = std::span(values).first(static_cast<size_t>(n));
+    round_block(code, {x + row * ldx, static_cast<size_t>(n)}, &block);
+    for (int k = 0; k < n; ++k) out->indices[k / 4 * kPanelRows * 4 + row * 4 + k % 4] = indices[k];
+    for (int g = 0; g < n_groups; ++g) out->multipliers[g][row] = multipliers[g];
+    out->scales[row] = block.scale;
+    out->errors[row] = block.error;
+    out->energies[row] = block.energy;
+  }
 }
 
 }  // namespace lapidary
