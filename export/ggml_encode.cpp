@@ -2,7 +2,7 @@
 #include "export/ggml_encode.h"
 
 #include <array>
-#include <limits>
+#include <cstdlib>
 
 #include "export/group_fit.h"
 #include "formats/dtype.h"
@@ -37,40 +37,46 @@ void encode_q4_0(std::span<const float> x, uint8_t* out) {
   pack_nibbles(scale, q, out);
 }
 
-int nearest_iq4(float value) {
-  const auto* above = std::lower_bound(std::begin(kIq4Levels), std::end(kIq4Levels), value,
-                                       [](int8_t level, float v) { return level < v; });
-  int index = static_cast<int>(above - kIq4Levels);
-  if (index == 16 || (index > 0 && value - kIq4Levels[index - 1] < kIq4Levels[index] - value))
-    --index;
-  return index;
+// Index of the level nearest to each integer from -128 to 127. Midpoints between levels are whole
+// or half numbers, so rounding to an integer first moves a decision by half a unit at most.
+std::array<uint8_t, 256> make_nearest_iq4() {
+  std::array<uint8_t, 256> table{};
+  for (int value = -128; value < 128; ++value)
+    for (uint8_t i = 1; i < 16; ++i) {
+      uint8_t& best = table[static_cast<size_t>(value + 128)];
+      if (std::abs(kIq4Levels[i] - value) < std::abs(kIq4Levels[best] - value)) best = i;
+    }
+  return table;
+}
+uint8_t nearest_iq4(float value) {
+  static const std::array<uint8_t, 256> kTable = make_nearest_iq4();
+  return kTable[static_cast<size_t>(round_clamped(value, -128, 127) + 128)];
 }
 
 void encode_iq4_nl(std::span<const float> x, uint8_t* out) {
-  float largest = 0;
-  for (const float v : x)
-    if (std::abs(v) > std::abs(largest)) largest = v;
-  float scale = 0;
-  double best_gain = -1;
-  for (int step = -18; step <= 18 && largest != 0; ++step) {
-    // The largest value at either end of the levels, or up to a fifth beyond.
-    const float end = step < 0 ? -127.0f - 3.0f * static_cast<float>(step + 9)
-                               : 113.0f + 3.0f * static_cast<float>(step - 9);
-    double xq = 0, qq = 0;
+  const float largest = largest_by_magnitude(x);
+  float scale = 0, best_gain = -1;
+  for (int step = 0; step < 18 && largest != 0; ++step) {
+    // The largest value at either end of the levels, or up to a quarter inside or beyond.
+    const float end = step < 9 ? -127.0f - 5.0f * static_cast<float>(step - 4)
+                               : 113.0f + 5.0f * static_cast<float>(step - 13);
+    const float inverse = end / largest;
+    if (!std::isfinite(inverse)) break;
+    float xq = 0, qq = 0;
     for (const float v : x) {
-      const double level = kIq4Levels[nearest_iq4(v * end / largest)];
+      const float level = kIq4Levels[nearest_iq4(v * inverse)];
       xq += v * level;
       qq += level * level;
     }
-    if (xq * xq > best_gain * qq) {
-      best_gain = xq * xq / qq;
-      scale = static_cast<float>(xq / qq);
+    if (xq / qq * xq > best_gain) {
+      best_gain = xq / qq * xq;
+      scale = xq / qq;
     }
   }
   const uint16_t stored = half(scale);
   const float inverse = inverse_of(f16_to_float(stored));
   std::array<uint8_t, 32> q;
-  for (size_t i = 0; i < 32; ++i) q[i] = static_cast<uint8_t>(nearest_iq4(x[i] * inverse));
+  for (size_t i = 0; i < 32; ++i) q[i] = nearest_iq4(x[i] * inverse);
   pack_nibbles(stored, q, out);
 }
 
