@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/error.h"
+#include "formats/file.h"
+#include "formats/hash.h"
 #include "kernels/kernels.h"
 
 namespace lapidary {
@@ -83,6 +85,12 @@ std::shared_ptr<const Adapter> Adapter::make(const PeftAdapter& peft, const Mode
 
 std::shared_ptr<const Adapter> Adapter::load(const std::string& folder, const Model& model) {
   return make(read_peft(folder), model, folder);
+}
+
+std::string adapter_identity(const std::string& folder) {
+  const MappedFile weights(folder + "/adapter_model.safetensors");
+  const MappedFile config(folder + "/adapter_config.json");
+  return to_hex(hash_bytes(weights.bytes())) + to_hex(hash_bytes(config.bytes()));
 }
 
 }  // namespace lapidary

@@ -40,4 +40,7 @@ class Adapter {
   const Model* model_ = nullptr;
 };
 
+// What tells one adapter folder from another: the hashes of its weights and its configuration.
+std::string adapter_identity(const std::string& folder);
+
 }  // namespace lapidary

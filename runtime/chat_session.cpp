@@ -86,7 +86,27 @@ ChatSession::ChatSession(Engine& engine, const ChatOptions& options)
     state_->messages.push_back({{"role", "system"}, {"content", options.system}});
 }
 
+ChatSession::ChatSession(ChatSession&&) noexcept = default;
 ChatSession::~ChatSession() = default;
+
+void ChatSession::save(const std::string& path, const std::string& adapter) const {
+  const State& s = *state_;
+  const Model& model = s.engine.model();
+  save_session(path, model.config(), *s.sequence,
+               {model.file().content_hash(), adapter, s.cached, {}, s.messages.dump()});
+}
+
+void ChatSession::load(const SessionFile& file, const std::string& adapter) {
+  State& s = *state_;
+  const Model& model = s.engine.model();
+  auto messages = nlohmann::ordered_json::parse(file.state().messages);
+  if (messages.empty())
+    fail(ErrorCode::kUsage, "a session of plain text has no conversation; go on with --raw");
+  if (!s.messages.empty())
+    fail(ErrorCode::kUsage, "the session has its own system message; drop --system");
+  s.cached = file.restore(model.config(), model.file().content_hash(), adapter, *s.sequence);
+  s.messages = std::move(messages);
+}
 
 ChatReply ChatSession::say(std::string_view user,
                            const std::function<void(std::string_view)>& on_text,

@@ -13,6 +13,7 @@
 
 #include "runtime/engine.h"
 #include "runtime/generate.h"
+#include "runtime/session_file.h"
 #include "runtime/text/chat_template.h"
 
 namespace lapidary {
@@ -36,7 +37,13 @@ class ChatSession {
  public:
   // Throws kUsage when the model has no chat template.
   ChatSession(Engine& engine, const ChatOptions& options);
+  ChatSession(ChatSession&&) noexcept;
   ~ChatSession();
+
+  // History and cache to a file and back; `adapter` is the adapter_identity() in use. Throw as
+  // save_session() and SessionFile::restore(). REQUIRES of load: nothing was said yet.
+  void save(const std::string& path, const std::string& adapter) const;
+  void load(const SessionFile& file, const std::string& adapter);
 
   // Adds the user's message, generates the answer and adds it to the history. `on_text` receives
   // pieces of the answer as they become certain.

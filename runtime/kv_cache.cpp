@@ -151,7 +151,7 @@ void Sequence::advance(int64_t n_tokens) {
 
 int64_t Sequence::earliest_rollback() const {
   const int64_t furthest = std::max(furthest_, length_);
-  int64_t earliest = 0;
+  int64_t earliest = restored_from_;
   for (const LayerCache& cache : layers_)
     if (cache.owned()) earliest = std::max(earliest, earliest_query(cache.plan, furthest));
   return earliest;
@@ -161,7 +161,7 @@ void Sequence::truncate(int64_t length) {
   if (length < 0 || length > length_)
     fail(ErrorCode::kUsage, "cannot cut a sequence of {} tokens to {}", length_, length);
   if (length == 0) {
-    length_ = furthest_ = packed_before_ = 0;
+    length_ = furthest_ = packed_before_ = restored_from_ = 0;
     return;
   }
   if (length < earliest_rollback())

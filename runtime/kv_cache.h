@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -56,6 +57,13 @@ class Sequence {
   void pack_page(const KernelTable& kernels, int layer, int64_t page, int kv_head) const;
   void advance(int64_t n_tokens);
 
+  // The memory, in an order of its own, that must be kept to go on after n_tokens, or up to
+  // kRollbackTokens before: what a session file holds (docs/kv-cache.md). Pieces of a sequence of
+  // another capacity or max_batch_tokens are the same. REQUIRES: n_tokens <= capacity.
+  std::vector<std::span<std::byte>> held_pieces(int64_t n_tokens) const;
+  // Takes the pieces, filled by the caller, as the sequence's content. REQUIRES: length() == 0.
+  void restored(int64_t n_tokens);
+
  private:
   struct LayerCache {
     KvLayerPlan plan;
@@ -66,6 +74,10 @@ class Sequence {
   };
   static int64_t exact_offset(const LayerCache& cache, int64_t position, int kv_head);  // in bytes
   static std::byte* packed_page(const LayerCache& cache, int64_t page, int kv_head);
+  void add_packed_pieces(const LayerCache& cache, int64_t n_tokens,
+                         std::vector<std::span<std::byte>>& pieces) const;
+  void add_exact_pieces(const LayerCache& cache, int64_t begin, int64_t end,
+                        std::vector<std::span<std::byte>>& pieces) const;
   std::byte* reserve(uint64_t bytes);
   const float* angles_of(const LayerConfig& layer);
 
@@ -84,6 +96,7 @@ class Sequence {
   int64_t length_ = 0, capacity_ = 0;
   int64_t furthest_ = 0;  // the most tokens held since the last truncate(0), known at truncate()
   int64_t packed_before_ = 0;  // whatever a query below this position reads packed, is
+  int64_t restored_from_ = 0;  // queries before it may miss what a session did not hold
   int max_batch_tokens_ = 0;
   KvOptions kv_;
   uint64_t reserved_bytes_ = 0;

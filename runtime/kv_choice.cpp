@@ -28,20 +28,24 @@ std::string kv_to_json(const ModelConfig& config, const KvOptions& options) {
   return json.dump();
 }
 
+KvOptions kv_from_json(const ModelConfig& config, std::string_view text) {
+  try {
+    const Json json = Json::parse(text);
+    const KvOptions options = json.empty() ? KvOptions() : from_json(json);
+    check_kv(config, options);
+    return options;
+  } catch (const Json::exception& e) {
+    fail(ErrorCode::kBadData, "{}", e.what());
+  } catch (const Error& e) {
+    fail(ErrorCode::kBadData, "{}", e.what());  // wrong bytes in a file are not wrong usage
+  }
+}
+
 KvOptions kv_for(const std::optional<KvOptions>& asked, const ModelMetadata& metadata) {
   if (asked) return *asked;
-  return with_context("the file's KV choice", [&] {
-    try {
-      const Json json = Json::parse(metadata.kv.empty() ? "{}" : metadata.kv);
-      const KvOptions options = json.empty() ? KvOptions() : from_json(json);
-      check_kv(metadata.config, options);
-      return options;
-    } catch (const Json::exception& e) {
-      fail(ErrorCode::kBadData, "{}", e.what());
-    } catch (const Error& e) {
-      fail(ErrorCode::kBadData, "{}", e.what());  // wrong bytes in a file are not wrong usage
-    }
-  });
+  if (metadata.kv.empty()) return {};
+  return with_context("the file's KV choice",
+                      [&] { return kv_from_json(metadata.config, metadata.kv); });
 }
 
 }  // namespace lapidary

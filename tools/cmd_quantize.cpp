@@ -4,7 +4,10 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/error.h"
+#include "formats/file.h"
+#include "quantize/kv_auto.h"
 #include "quantize/quantize.h"
+#include "runtime/verify/builtin_text.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
@@ -26,6 +29,8 @@ struct QuantizeCommand {
   std::vector<std::string> keep;
   bool dry_run = false, allow_requantize = false, no_rotation = false;
   int n_threads = 0;
+  std::string kv, kv_text;  // "auto", and the text it measures on
+  double kv_budget = 0, kv_max_kld = 0;
   OutputOptions out;
 
   QuantizeOptions options(const CLI::App& sub) const {
@@ -49,7 +54,13 @@ struct QuantizeCommand {
     apply_recipe(sub);
     if (output.empty() && !dry_run)
       fail(ErrorCode::kUsage, "quantize needs -o FILE (or --dry-run to see sizes first)");
-    if (!dry_run) refuse_to_replace(output, {source});
+    if (!dry_run) refuse_to_replace(output, {source, kv_text});
+    if (!kv.empty() && kv != "auto")
+      fail(ErrorCode::kUsage, "--kv \"{}\": expected auto; a fixed code is an option of run", kv);
+    if (kv.empty() ? kv_budget > 0 || kv_max_kld > 0 || !kv_text.empty() : dry_run)
+      fail(ErrorCode::kUsage,
+           "--kv-budget, --kv-max-kld and --kv-text need --kv auto, and --kv auto "
+           "a file to write");
     const QuantizeOptions resolved = options(sub);
     ProgressLine progress(out.quiet);
     const auto model = open_source(source);
@@ -57,14 +68,27 @@ struct QuantizeCommand {
         dry_run ? plan(*model, resolved) : quantize(*model, output, resolved, progress.events());
     for (const std::string& pattern : unmatched_patterns(resolved, report))
       fmt::print(stderr, "note: --keep {}: no tensor has such a name\n", pattern);
+    std::optional<KvAutoReport> cache;
+    if (!kv.empty()) cache = choose_cache(progress.events());
     if (out.json)
-      print_json(report);
+      print_json(report, cache);
     else
-      print_text(report);
+      print_text(report, cache);
     return 0;
   }
 
-  static void print_json(const QuantizeReport& report) {
+  KvAutoReport choose_cache(const Events& events) const {
+    KvAutoOptions options;
+    if (kv_budget > 0) options.bytes_per_token = kv_budget;
+    if (kv_max_kld > 0) options.max_kld = kv_max_kld;
+    options.text = kv_text.empty() ? std::string(builtin_text()) : read_text(kv_text);
+    options.n_threads = n_threads;
+    const KvAutoReport report = choose_kv(output, options, events);
+    record_kv(output, report.chosen);
+    return report;
+  }
+
+  static void print_json(const QuantizeReport& report, const std::optional<KvAutoReport>& cache) {
     nlohmann::ordered_json json;
     json["bits_per_weight"] = report.bits_per_weight;
     json["bytes"] = report.bytes;
@@ -75,12 +99,23 @@ struct QuantizeCommand {
                                  {"code", code_name(t.code)},
                                  {"bits", t.bits},
                                  {"relative_error", t.relative_error}});
+    if (cache) {
+      json["kv"] = {{"choice", describe(cache->chosen)},
+                    {"kld", cache->kld},
+                    {"bytes_per_token", cache->bytes_per_token},
+                    {"trials", nlohmann::ordered_json::array()}};
+      for (const KvTrial& t : cache->trials)
+        json["kv"]["trials"].push_back({{"layer", t.layer},
+                                        {"code", kv_name(t.code)},
+                                        {"kld", t.kld},
+                                        {"bytes_per_token", t.bytes_per_token}});
+    }
     json["seconds"] = report.seconds;
     json["peak_rss_bytes"] = peak_rss_bytes();
     fmt::print("{}\n", json.dump());
   }
 
-  void print_text(const QuantizeReport& report) const {
+  void print_text(const QuantizeReport& report, const std::optional<KvAutoReport>& cache) const {
     if (dry_run) {
       for (const TensorReport& t : report.tensors)
         fmt::print("{:60} {:5} {:6.3f} bits {:>10}\n", t.name, code_name(t.code), t.bits,
@@ -93,6 +128,12 @@ struct QuantizeCommand {
                format_bytes(static_cast<double>(report.file_bytes)), report.bits_per_weight,
                format_duration(report.seconds),
                format_bytes(static_cast<double>(peak_rss_bytes())));
+    if (!cache) return;
+    for (const KvTrial& t : cache->trials)
+      fmt::print("layer {:3} {:5} KLD {:.6f}  {:6.0f} bytes per token\n", t.layer, kv_name(t.code),
+                 t.kld, t.bytes_per_token);
+    fmt::print("KV cache: {}; together KLD {:.6f}, {:.0f} bytes per token\n",
+               describe(cache->chosen), cache->kld, cache->bytes_per_token);
   }
 };
 
@@ -114,6 +155,18 @@ void add_quantize(CLI::App& app, Action& action) {
   sub->add_flag("--allow-requantize", command->allow_requantize,
                 "Quantize a source that is already quantized (errors add up)");
   sub->add_flag("--no-rotation", command->no_rotation, "Do not rotate inputs (for comparison)");
+  sub->add_option("--kv", command->kv,
+                  "auto: choose the KV cache by measuring each layer, and write it into the file")
+      ->type_name("auto");
+  sub->add_option("--kv-budget", command->kv_budget, "KV cache: bytes per token at most")
+      ->type_name("BYTES")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--kv-max-kld", command->kv_max_kld,
+                  "KV cache: loss at most, nats per token without exact ends (0.002)")
+      ->type_name("NATS")
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--kv-text", command->kv_text, "Text to measure on (default: a built-in text)")
+      ->type_name("FILE");
   add_threads_option(*sub, command->n_threads);
   add_recipe_option(*sub);
   add_output_options(*sub, command->out);

@@ -4,6 +4,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "formats/error.h"
 #include "formats/file.h"
@@ -19,7 +20,7 @@ namespace lapidary {
 namespace {
 
 struct RunCommand {
-  std::string model, mode, prompt, prompt_file, system, tools_file;
+  std::string model, mode, prompt, prompt_file, system, tools_file, save_file, load_file;
   bool raw = false, greedy = false;
   int64_t max_tokens = 256, context = 4096;
   SamplingOptions sampling;  // what the command line says; the rest comes from the model
@@ -61,12 +62,27 @@ struct RunCommand {
     if (!tools_file.empty()) options.tools_json = read_json(tools_file);
     options.context = context;
     options.kv = kv_for(how.kv, m->file().metadata());
+    std::optional<SessionFile> session;
+    if (!load_file.empty()) {
+      session.emplace(load_file);
+      if (!how.kv && session->state().model == m->file().content_hash())
+        options.kv = kv_from_json(m->config(), session->kv());
+    }
     options.generate.max_tokens = max_tokens;
     options.generate.sampling = resolved_sampling(sub, *m);
     options.generate.stop_ids = m->config().eos_ids;
     options.generate.adapter = adapter.get();
-    return mode == "chat" ? chat(engine, options) : once(engine, options);
+    const Started started{engine, options, session ? &*session : nullptr,
+                          adapter ? adapter_identity(model_options.adapter) : ""};
+    return mode == "chat" ? chat(started) : once(started);
   }
+
+  struct Started {
+    Engine& engine;
+    const ChatOptions& options;
+    const SessionFile* session;  // null: a new one
+    std::string adapter;         // adapter_identity()
+  };
 
   std::string prompt_text() const {
     if (!prompt.empty() && !prompt_file.empty())
@@ -76,7 +92,7 @@ struct RunCommand {
     fail(ErrorCode::kUsage, "run needs -p TEXT, -f FILE, or the word chat");
   }
 
-  int once(Engine& engine, const ChatOptions& options) const {
+  int once(const Started& with) const {
     const std::string text = prompt_text();
     Events events;
     events.cancelled = &interrupted_flag();
@@ -87,19 +103,51 @@ struct RunCommand {
     };
     ChatReply reply;
     if (raw) {
-      const Tokenizer& tokenizer = engine.model().tokenizer();
-      reply.prompt = tokenizer.encode(text);
-      const int32_t bos = engine.model().config().bos_id;
-      if (bos >= 0 && (reply.prompt.empty() || reply.prompt.front() != bos))
-        reply.prompt.insert(reply.prompt.begin(), bos);
-      const auto sequence = engine.new_sequence(options.context, options.kv);
-      reply.text = generate_text(engine, *sequence, reply.prompt, options.generate, events,
-                                 reply.result, stream);
+      reply = once_raw(with, text, events, stream);
     } else {
-      reply = ChatSession(engine, options).say(text, stream, events);
+      ChatSession chat = open_chat(with);
+      reply = chat.say(text, stream, events);
+      if (!save_file.empty()) chat.save(save_file, with.adapter);
     }
     print(reply);
     return 0;
+  }
+
+  // Plain text goes on after a session's tokens, else after BOS.
+  ChatReply once_raw(const Started& with, const std::string& text, const Events& events,
+                     const std::function<void(std::string_view)>& stream) const {
+    const Model& m = with.engine.model();
+    const auto sequence = with.engine.new_sequence(with.options.context, with.options.kv);
+    SessionState state{m.file().content_hash(), with.adapter, {}, {}, "[]"};
+    ChatReply reply;
+    reply.prompt = m.tokenizer().encode(text);
+    if (with.session) {
+      if (with.session->state().messages != "[]")
+        fail(ErrorCode::kUsage, "{} holds a conversation; go on without --raw", load_file);
+      state.tokens = with.session->restore(m.config(), state.model, state.adapter, *sequence);
+      const auto& pending = with.session->state().pending;
+      reply.prompt.insert(reply.prompt.begin(), pending.begin(), pending.end());
+    } else if (const int32_t bos = m.config().bos_id;
+               bos >= 0 && (reply.prompt.empty() || reply.prompt.front() != bos)) {
+      reply.prompt.insert(reply.prompt.begin(), bos);
+    }
+    reply.text = generate_text(with.engine, *sequence, reply.prompt, with.options.generate, events,
+                               reply.result, stream);
+    if (!save_file.empty()) {
+      for (const std::vector<int32_t>* ids : {&reply.prompt, &reply.result.tokens})
+        state.tokens.insert(state.tokens.end(), ids->begin(), ids->end());
+      const auto held = state.tokens.begin() + sequence->length();
+      state.pending.assign(held, state.tokens.end());
+      state.tokens.erase(held, state.tokens.end());
+      save_session(save_file, m.config(), *sequence, state);
+    }
+    return reply;
+  }
+
+  ChatSession open_chat(const Started& with) const {
+    ChatSession chat(with.engine, with.options);
+    if (with.session) chat.load(*with.session, with.adapter);
+    return chat;
   }
 
   void print(const ChatReply& reply) const {
@@ -125,9 +173,9 @@ struct RunCommand {
                  reply.result.finish_reason);
   }
 
-  int chat(Engine& engine, const ChatOptions& options) const {
+  int chat(const Started& with) const {
     if (out.json) fail(ErrorCode::kUsage, "run chat is interactive; --json needs -p or -f");
-    ChatSession session(engine, options);
+    ChatSession session = open_chat(with);
     Events events;
     events.cancelled = &interrupted_flag();
     fmt::print(stderr, "Type a message; an empty line or Ctrl-D ends the chat.\n");
@@ -143,7 +191,8 @@ struct RunCommand {
       fmt::print("\n");
       if (reply.result.finish_reason == "context")
         fail(ErrorCode::kUsage, "the conversation reached {} tokens; use a larger --context",
-             options.context);
+             with.options.context);
+      if (!save_file.empty()) session.save(save_file, with.adapter);
     }
     events.poll();
     return 0;
@@ -163,6 +212,12 @@ void add_run(CLI::App& app, Action& action) {
       ->type_name("FILE");
   sub->add_option("--system", command->system, "System message")->type_name("TEXT");
   sub->add_option("--tools", command->tools_file, "JSON array of tools declared to the model")
+      ->type_name("FILE");
+  sub->add_option("--save-session", command->save_file,
+                  "Write conversation and cache here, in a chat after each answer")
+      ->type_name("FILE");
+  sub->add_option("--load-session", command->load_file,
+                  "Go on where --save-session stopped, with the same model, adapter and KV cache")
       ->type_name("FILE");
   sub->add_flag("--raw", command->raw, "No chat template: BOS and the text as it is");
   sub->add_flag("--greedy", command->greedy, "Always the most likely token");

@@ -15,12 +15,6 @@ namespace {
 // Answers decoded side by side. Prompts of tasks are short; 16 sequences fill the matrix kernels.
 constexpr size_t kMaxLanes = 16;
 
-std::string adapter_identity(const std::string& folder) {
-  const MappedFile weights(folder + "/adapter_model.safetensors");
-  const MappedFile config(folder + "/adapter_config.json");
-  return to_hex(hash_bytes(weights.bytes())) + to_hex(hash_bytes(config.bytes()));
-}
-
 class EngineScorer final : public Scorer {
  public:
   EngineScorer(const std::string& model_path, const EngineScorerOptions& options)

@@ -98,6 +98,62 @@ TEST_F(KvCli, CommandsRefuseTheSame) {
   }
 }
 
+TEST_F(KvCli, SessionsGoOnWhereTheyStopped) {
+  const std::string file = folder_->file("talk.session");
+  const auto run = [](std::vector<std::string> more) {
+    more.insert(more.begin(), {"run", model_, "--raw", "--greedy", "--json"});
+    return lapidary_command(more);
+  };
+  const auto tokens = [](const Outcome& o) {
+    EXPECT_EQ(o.status, 0) << o.err;
+    return nlohmann::json::parse(o.out)["tokens"].get<std::vector<int32_t>>();
+  };
+  const std::vector<int32_t> whole =
+      tokens(run({"-p", "Debian is", "--max-tokens", "100", "--kv", "k4v4", "--kv-exact", "0,0"}));
+  std::vector<int32_t> parts = tokens(run({"-p", "Debian is", "--max-tokens", "90", "--kv", "k4v4",
+                                           "--kv-exact", "0,0", "--save-session", file}));
+  // Without --kv the session brings its own. An empty prompt adds nothing to what was chosen.
+  TemporaryFolder empty;
+  std::ofstream(empty.file("nothing.txt"));
+  const std::vector<int32_t> rest =
+      tokens(run({"-f", empty.file("nothing.txt"), "--max-tokens", "10", "--load-session", file}));
+  parts.insert(parts.end(), rest.begin(), rest.end());
+  EXPECT_EQ(parts, whole);
+
+  expect_error(run({"-p", "x", "--load-session", file, "--kv", "k8v8"}), 64, "KV cache");
+  expect_error(run({"-p", "x", "--load-session", file, "--context", "50"}), 64, "larger");
+  expect_error(lapidary_command({"run", model_, "-p", "x", "--load-session", file}), 64, "--raw");
+  expect_error(run({"-p", "x", "--load-session", model_}), 65, "no session");
+  expect_error(run({"-p", "x", "--load-session", "/nowhere/s"}), 66, "/nowhere/s");
+}
+
+TEST_F(KvCli, QuantizeChoosesACacheAndTheFileRemembers) {
+  TemporaryFolder folder;
+  std::ifstream own(data_path("own.txt"));
+  std::string text(5000, ' ');
+  own.read(text.data(), 5000);
+  std::ofstream(folder.file("text.txt")) << text;
+  const std::string output = folder.file("q.lap");
+  const auto choose = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"quantize", model_, "-o", output, "--weights", "w8", "--kv", "auto",
+                               "--kv-text", folder.file("text.txt"), "--json", "--quiet"});
+    return lapidary_command(more);
+  };
+  const Outcome o = choose({"--kv-budget", "150"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const auto kv = nlohmann::json::parse(o.out)["kv"];
+  EXPECT_LE(kv["bytes_per_token"], 150);
+  EXPECT_EQ(kv["trials"].size(), 5u);  // one layer owns a growing cache
+  EXPECT_GT(kv["kld"], 0);
+  for (const auto& trial : kv["trials"]) EXPECT_GT(trial["kld"], 0) << trial;
+  const Outcome plan = lapidary_command({"inspect", output, "--context", "8192", "--json"});
+  ASSERT_EQ(plan.status, 0) << plan.err;
+  EXPECT_EQ(nlohmann::json::parse(plan.out)["bytes_per_token"], kv["bytes_per_token"]);
+  EXPECT_EQ(lapidary_command({"inspect", output, "--verify", "--summary", "--quiet"}).status, 0);
+  expect_error(choose({"--kv-budget", "10"}), 64, "bytes per token");
+  expect_error(lapidary_command({"quantize", model_, "--dry-run", "--kv", "k4v4"}), 64, "auto");
+}
+
 TEST_F(KvCli, RunsAndMeasuresWithPackedCaches) {
   const std::vector<std::string> run{"run",   model_,         "--raw", "--greedy", "-p",
                                      "Hello", "--max-tokens", "80",    "--json",   "--kv"};
