@@ -89,6 +89,58 @@ TEST_F(EngineSteps, AllocateNothing) {
   EXPECT_EQ(allocation_count() - before, 0);
 }
 
+// Prompts and single tokens, dense and with experts.
+TEST(Engine, AllocatesNothingInAStep) {
+  for (const std::string checkpoint : {"nano-e", "small-moe"}) {
+    if (checkpoint_folder(checkpoint).empty()) continue;  // outside the clone
+    for (const Code code : {Code::kBF16, Code::kW4}) {
+      Engine engine(quantized_model(checkpoint, code), {.n_threads = 2, .max_batch_tokens = 64});
+      const auto sequence = engine.new_sequence(200, KvCode::kBF16);
+      const auto other = engine.new_sequence(200, KvCode::kBF16);
+      const std::vector<int32_t> ids(100, 7);
+      const auto step = [&](size_t n) {
+        const BatchItem batch[] = {{sequence.get(), std::span(ids).first(n), 0},
+                                   {other.get(), std::span(ids).first(1), 1}};
+        engine.step(batch);
+      };
+      step(1);  // threads may set themselves up at their first work
+      const int64_t before = allocation_count();
+      step(1);
+      step(40);
+      step(2);
+      EXPECT_EQ(allocation_count() - before, 0) << checkpoint << " " << code_name(code);
+    }
+  }
+}
+
+// nano-e's last layers read K and V of earlier ones.
+TEST(Engine, RunsSharingLayersForWantedTokensOnly) {
+  const std::shared_ptr<const Model> model = converted_model("nano-e");
+  const ModelConfig& config = model->config();
+  int last_own = 0;
+  for (int l = 0; l < config.n_layers(); ++l)
+    if (config.owns_kv(l)) last_own = l;
+  ASSERT_LT(last_own, config.n_layers() - 1);
+  Engine engine(model, {.n_threads = 2, .max_batch_tokens = 16});
+  std::vector<int64_t> n_tokens;  // by tap: the embedding, every layer, the final norm
+  engine.set_tap([&](int layer, const float*, int64_t n) {
+    n_tokens.resize(static_cast<size_t>(layer) + 1, -1);
+    n_tokens.back() = n;
+  });
+  const std::vector<int32_t> ids(10, 7);
+  for (const int64_t n_wanted : {0, 1, 3, 10}) {
+    n_tokens.clear();
+    const auto sequence = engine.new_sequence(20, KvCode::kBF16);
+    const BatchItem item{sequence.get(), ids, 10 - n_wanted};
+    EXPECT_EQ(engine.step({&item, 1}).size(),
+              static_cast<size_t>(n_wanted) * static_cast<size_t>(config.vocab_size));
+    // The last layer with K and V of its own needs its input only, and nobody's output but theirs.
+    std::vector<int64_t> want(static_cast<size_t>(last_own) + 1, 10);
+    if (n_wanted > 0) want.resize(static_cast<size_t>(config.n_layers()) + 2, n_wanted);
+    EXPECT_EQ(n_tokens, want);
+  }
+}
+
 TEST_F(EngineSteps, WorkForSequencesOfALargerEngineOfTheSameModel) {
   EngineOptions larger = options();
   larger.max_batch_tokens = 64;
