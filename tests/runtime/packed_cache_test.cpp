@@ -88,10 +88,12 @@ TEST_P(PackedCache, KeepsNearlyAllWithVAlone) {
   const double v8 = cost(options_of("k8v8", "", "", "v8")),
                v5 = cost(options_of("k4v4", "", "", "v5")),
                v4 = cost(options_of("k4v4", "", "", "v4"));
+  // One token whose choice of experts flips adds some 1e-5 to the mean, whatever the code.
+  const double flip = model_->config().layers[0].n_experts > 0 ? 5e-5 : 0.0;
   EXPECT_GT(v8, 0);
   EXPECT_LT(v8, 0.000135);
-  EXPECT_LT(v8, v5);
-  EXPECT_LT(v5, v4);
+  EXPECT_LT(v8, v5 + flip);
+  EXPECT_LT(v5, v4 + flip);
   EXPECT_LT(v4, 0.0125);
 }
 
