@@ -11,6 +11,7 @@
 #include "tools/cli/command_options.h"
 #include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
+#include "tools/cli/quantize_options.h"
 #include "tools/cli/recipe.h"
 #include "tools/cli/source.h"
 #include "tools/commands.h"
@@ -18,33 +19,17 @@
 namespace lapidary {
 namespace {
 
-Code require_code(const std::string& text) {
-  if (const auto code = parse_code(text)) return *code;
-  fail(ErrorCode::kUsage, "code \"{}\": expected w8, w6, w5, w4, w3, w4x, w8x, bf16, f16 or f32",
-       text);
-}
-
 struct QuantizeCommand {
-  std::string source, output, weights = "w4";
-  std::vector<std::string> keep;
-  bool dry_run = false, allow_requantize = false, no_rotation = false;
+  std::string source, output;
+  WeightOptions weights;
+  bool dry_run = false;
   int n_threads = 0;
   std::string kv, kv_text;  // "auto", and the text it measures on
   double kv_budget = 0, kv_max_kld = 0;
   OutputOptions out;
 
   QuantizeOptions options(const CLI::App& sub) const {
-    QuantizeOptions options;
-    options.weights = require_code(weights);
-    for (const std::string& rule : keep) {
-      const size_t equals = rule.rfind('=');
-      if (equals == std::string::npos || equals == 0)
-        fail(ErrorCode::kUsage,
-             "--keep \"{}\": expected PATTERN=CODE, for example *.o_proj.weight=w8", rule);
-      options.keep.emplace_back(rule.substr(0, equals), require_code(rule.substr(equals + 1)));
-    }
-    options.allow_requantize = allow_requantize;
-    options.rotate = !no_rotation;
+    QuantizeOptions options = weights.resolve();
     options.n_threads = n_threads;
     options.recipe = resolved_recipe(sub);
     return options;
@@ -146,15 +131,8 @@ void add_quantize(CLI::App& app, Action& action) {
       ->required()
       ->type_name("SRC");
   sub->add_option("-o,--output", command->output, "The .lap file to write")->type_name("FILE");
-  sub->add_option("--weights", command->weights, "Code of every matrix: w8 w6 w5 w4 w3 w4x w8x")
-      ->type_name("CODE")
-      ->capture_default_str();
-  sub->add_option("--keep", command->keep, "Another code for matching tensors; may be repeated")
-      ->type_name("PATTERN=CODE");
+  add_weight_options(*sub, command->weights);
   sub->add_flag("--dry-run", command->dry_run, "Print size and bits per tensor, write nothing");
-  sub->add_flag("--allow-requantize", command->allow_requantize,
-                "Quantize a source that is already quantized (errors add up)");
-  sub->add_flag("--no-rotation", command->no_rotation, "Do not rotate inputs (for comparison)");
   sub->add_option("--kv", command->kv,
                   "auto: choose the KV cache by measuring each layer, and write it into the file")
       ->type_name("auto");
