@@ -8,12 +8,14 @@
 #       loss of KV-cache codes at the same tokens: table of docs/kv-cache.md
 #   tools/bench_peer.sh gguf [--models DIR...] [--types LIST]
 #       llama.cpp on our GGUF files beside transformers and ourselves: table of docs/interop.md
+#   tools/bench_peer.sh quality [--models DIR...] [--calibrate FILE] [--text FILE] [--tasks FILE]
+#       loss per size of quantized weights, both calibrated on the same text: table of docs/results.md
 #
 # The first run builds llama.cpp (some minutes) and writes the models (3 GB for e2b) into the user's
 # cache folder; set LAPIDARY_BENCH_DIR to put the models elsewhere.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-case "${1:-}" in -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 
 source "$root/tools/setup.sh"
 source "$root/tools/peer/llama_cpp.sh"
@@ -21,6 +23,12 @@ build release lapidary
 build_llama_cpp
 
 what=speed
-case "${1:-}" in speed | kv | gguf) what=$1; shift ;; esac
+case "${1:-}" in speed | kv | gguf | quality) what=$1; shift ;; esac
+extra=()
+if [ $what = quality ]; then
+  build_llama_quantize
+  extra=(--llama-imatrix "$llama_imatrix" --llama-quantize "$llama_quantize")
+fi
 exec python3 "$root/tools/peer/compare_$what.py" --lapidary "$root/build/release/lapidary" \
-  --llama-bench "$llama_bench" --llama-driver "$llama_driver" --llama-version "$llama_version" "$@"
+  --llama-bench "$llama_bench" --llama-driver "$llama_driver" --llama-version "$llama_version" \
+  "${extra[@]}" "$@"

@@ -2,11 +2,14 @@
 #
 # Its source comes inside PyPI's llama-cpp-python sdist, so one pinned version is the same everywhere.
 # Built once, for this CPU (GGML_NATIVE, Release), into the user's cache folder. A second run finds it.
-# llama_bench and llama_driver name the two programs afterwards.
+# llama_bench and llama_driver name the two programs afterwards; llama_imatrix and llama_quantize exist
+# after build_llama_quantize.
 llama_version=0.3.36
 llama_folder="${XDG_CACHE_HOME:-$HOME/.cache}/lapidary/llama.cpp-$llama_version"
 llama_bench=$llama_folder/build/bin/llama-bench
 llama_driver=$llama_folder/build/bin/llama_driver
+llama_imatrix=$llama_folder/build/bin/llama-imatrix
+llama_quantize=$llama_folder/build/bin/llama-quantize
 
 # Unpacked beside the final place and moved there whole, so a broken download is never found.
 fetch_llama_cpp() {
@@ -33,8 +36,14 @@ build_llama_cpp() {
     ninja -C "$llama_folder/build" llama-bench >&2
   fi
   local driver=$root/tools/peer/llama_driver.cpp
-  [ "$llama_driver" -nt "$driver" ] && [ "$llama_driver" -nt "${driver%/*}/stretch_cache.h" ] && return
+  [ -x "$llama_driver" ] && [ -z "$(find "${driver%/*}" -name '*.cpp' -newer "$llama_driver" -o \
+    -name '*.h' -newer "$llama_driver")" ] && return
   g++ -std=c++20 -O2 -I"$root" -I"$llama_folder/source/include" -I"$llama_folder/source/ggml/include" \
     "$driver" -o "$llama_driver" -L"$llama_folder/build/src" -L"$llama_folder/build/ggml/src" \
     -lllama -lggml -lggml-cpu -lggml-base -fopenmp -ldl -lpthread
+}
+
+build_llama_quantize() {
+  [ -x "$llama_imatrix" ] && [ -x "$llama_quantize" ] && return
+  ninja -C "$llama_folder/build" llama-imatrix llama-quantize >&2
 }

@@ -7,9 +7,10 @@
 //   llama_driver kv MODEL THREADS IDS WINDOW TYPE_K/TYPE_V...
 //   llama_driver score MODEL THREADS IDS NEW_TOKENS
 //   llama_driver tokenize MODEL THREADS TEXTS
+//   llama_driver weights MODEL THREADS IDS WINDOW CANDIDATE...
 //
-// IDS is a text file: per line one sequence of token ids (kv: one line, cut into windows of WINDOW
-// - 1, BOS 2 before each). Every command prints one JSON object on stdout.
+// IDS is a text file: per line one sequence of token ids (kv, weights: one line, cut into windows
+// of WINDOW - 1, BOS 2 before each). Every command prints one JSON object on stdout.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -23,74 +24,13 @@
 #include <vector>
 
 #include "llama.h"
+#include "tools/peer/llama_session.h"
 #include "tools/peer/stretch_cache.h"
+#include "tools/peer/weight_loss.h"
 
 namespace {
 
-constexpr llama_token kBos = 2;
-
-[[noreturn]] void die(const std::string& what) {
-  std::fprintf(stderr, "llama_driver: %s\n", what.c_str());
-  std::exit(1);
-}
-
-ggml_type cache_type(const std::string& name) {
-  for (int t = 0; t < GGML_TYPE_COUNT; ++t) {
-    const char* known = ggml_type_name(static_cast<ggml_type>(t));
-    if (known && name == known) return static_cast<ggml_type>(t);
-  }
-  die("unknown cache type " + name);
-}
-
-struct ContextOptions {
-  uint32_t tokens;
-  int threads;
-  ggml_type type_k = GGML_TYPE_F16, type_v = GGML_TYPE_F16;
-  bool flash = true;  // quantized V needs it; without it scores stay float32
-};
-
-llama_context* open_context(llama_model* model, const ContextOptions& options) {
-  llama_context_params params = llama_context_default_params();
-  params.n_ctx = options.tokens;
-  params.n_batch = options.tokens;
-  params.n_threads = params.n_threads_batch = options.threads;
-  params.type_k = options.type_k;
-  params.type_v = options.type_v;
-  params.flash_attn_type =
-      options.flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
-  llama_context* context = llama_init_from_model(model, params);
-  if (!context) die("no context");
-  return context;
-}
-
-// Decodes tokens at positions first, first + 1, ...; logits of all of them, or of the last alone.
-void decode(llama_context* context, const std::vector<llama_token>& tokens, llama_pos first,
-            bool all_logits) {
-  llama_batch batch = llama_batch_init(static_cast<int32_t>(tokens.size()), 0, 1);
-  batch.n_tokens = static_cast<int32_t>(tokens.size());
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    batch.token[i] = tokens[i];
-    batch.pos[i] = first + static_cast<llama_pos>(i);
-    batch.n_seq_id[i] = 1;
-    batch.seq_id[i][0] = 0;
-    batch.logits[i] = all_logits || i + 1 == tokens.size();
-  }
-  if (llama_decode(context, batch) != 0) die("decode failed");
-  llama_synchronize(context);
-  llama_batch_free(batch);
-}
-
-std::vector<std::vector<llama_token>> read_ids(const char* path) {
-  std::ifstream file(path);
-  if (!file) die(std::string("cannot read ") + path);
-  std::vector<std::vector<llama_token>> lines;
-  for (std::string line; std::getline(file, line);) {
-    std::istringstream in(line);
-    lines.emplace_back(std::istream_iterator<llama_token>(in),
-                       std::istream_iterator<llama_token>());
-  }
-  return lines;
-}
+using namespace peer;
 
 int depth(llama_model* model, int threads, char** argv) {
   const uint32_t depth = std::strtoul(argv[0], nullptr, 10);
@@ -118,17 +58,6 @@ int depth(llama_model* model, int threads, char** argv) {
   }
   std::printf("{\"depth\": %u, \"tokens_per_second\": [%s]}\n", depth, rates.c_str());
   return 0;
-}
-
-// ---- log-probabilities ----
-
-std::vector<double> log_softmax(const float* logits, int n) {
-  const float top = *std::max_element(logits, logits + n);
-  double sum = 0;
-  for (int i = 0; i < n; ++i) sum += std::exp(static_cast<double>(logits[i] - top));
-  std::vector<double> out(n);
-  for (int i = 0; i < n; ++i) out[i] = logits[i] - top - std::log(sum);
-  return out;
 }
 
 int kv(llama_model* model, int threads, int argc, char** argv) {
@@ -245,7 +174,8 @@ int tokenize(llama_model* model, char** argv) {
 int main(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
   if (!((command == "depth" && argc == 7) || (command == "kv" && argc >= 7) ||
-        (command == "score" && argc == 6) || (command == "tokenize" && argc == 5)))
+        (command == "weights" && argc >= 7) || (command == "score" && argc == 6) ||
+        (command == "tokenize" && argc == 5)))
     die("see the head of llama_driver.cpp for its arguments");
   llama_log_set(
       [](ggml_log_level level, const char* text, void*) {
@@ -260,6 +190,7 @@ int main(int argc, char** argv) {
   const int threads = std::atoi(argv[3]);
   if (command == "depth") return depth(model, threads, argv + 4);
   if (command == "kv") return kv(model, threads, argc - 4, argv + 4);
+  if (command == "weights") return peer::weights(model, threads, argc - 4, argv + 4);
   if (command == "tokenize") return tokenize(model, argv + 4);
   return score(model, threads, argv + 4);
 }
