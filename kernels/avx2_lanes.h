@@ -17,6 +17,7 @@ struct Lanes {
   static constexpr int kLanes = avx2::kLanes;
   static constexpr int64_t kBlockK = 256;  // 16 rows as float32 are half of a 32 KiB L1
   static constexpr int kTokensAtOnce = 3;  // times 4 rows: 12 of the 16 registers are sums
+  static constexpr int kOuterRows = 4;     // times 2 vectors: 8 sums
   static constexpr int kRowsAtOnce =
       4;  // query rows of attention: times 2 keys, 8 of the 16 registers are sums
 

@@ -15,6 +15,7 @@ const KernelTable kAvx2VnniKernels{
     .round_rows = avx2::round_rows,
     .matmul_float = avx2::matmul_float,
     .matmul_int8 = avx2vnni::matmul_int8,
+    .add_outer_products = avx2::add_outer_products,
     .dequantize_rows = avx2::dequantize_rows,
     .rms_norm = avx2::rms_norm,
     .rope = avx2::rope,

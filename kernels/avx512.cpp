@@ -16,6 +16,7 @@ const KernelTable kAvx512Kernels{
     .round_rows = avx512::round_rows,
     .matmul_float = avx512::matmul_float,
     .matmul_int8 = avx512::matmul_int8,
+    .add_outer_products = avx512::add_outer_products,
     .dequantize_rows = avx2::dequantize_rows,
     .rms_norm = avx512::rms_norm,
     .rope = avx2::rope,

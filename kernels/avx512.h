@@ -20,6 +20,8 @@ void round_rows(Code code, bool has_multipliers, const float* x, int64_t ldx, in
 // avx512_matmul_float.cpp, avx512_matmul_int8.cpp
 void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
                   int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;
+void add_outer_products(const float* a, const float* b, int64_t n_k, float* c,
+                        int64_t ldc) noexcept;
 void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                  const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
 

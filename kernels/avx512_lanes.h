@@ -20,6 +20,7 @@ struct Lanes {
   // 32, L2 feeds the rest at the pace of 4 rows x 6 tokens.
   static constexpr int64_t kBlockK = 512;
   static constexpr int kTokensAtOnce = 6;  // times 4 rows: 24 of the 32 registers are sums
+  static constexpr int kOuterRows = 8;     // times 2 vectors: 16 sums
   static constexpr int kRowsAtOnce =
       8;  // query rows of attention: times 2 keys, 16 of 32 registers are sums
 

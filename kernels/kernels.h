@@ -17,14 +17,16 @@
 #include <vector>
 
 #include "formats/packed_matrix.h"
-#include "kernels/rounding.h"
 #include "kernels/attention.h"
+#include "kernels/rounding.h"
 
 namespace lapidary {
 
 enum class Isa : uint8_t { kReference = 0, kAvx2 = 1, kAvx2Vnni = 2, kAvx512 = 3, kAmx = 4 };
 
 inline constexpr int kActivationBlockK = 512;  // inputs under one int8 activation scale
+inline constexpr int kOuterTile = 64;          // rows and columns that add_outer_products adds to
+inline constexpr int kOuterPiece = 64;         // k that it sums before it adds
 
 // Int8 activations of a few tokens: q [n_tokens, padded_k] within -127..127, scales [n_tokens,
 // ceil(padded_k / 512)]; padded_k is a multiple of 64, padding is zero.
@@ -68,6 +70,12 @@ struct KernelTable {
   //   y += float(exact sum of products) * (weight scale * x scale)   in float32, y = 0 at first.
   void (*matmul_int8)(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                       const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept;
+
+  // c[i * ldc + j] += sum_k a[k * 64 + i] * b[k * 64 + j] for i, j < 64, in pieces of 64 k: each
+  // piece's sum is taken over ascending k in float32, then added to c. a and b [n_k, 64], c 64-byte
+  // aligned or not.
+  void (*add_outer_products)(const float* a, const float* b, int64_t n_k, float* c,
+                             int64_t ldc) noexcept;
 
   // Rows [first, first + count) as float32 [count, k], rotation undone.
   void (*dequantize_rows)(const MatrixView& w, int64_t first, int64_t count, float* out) noexcept;

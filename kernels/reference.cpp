@@ -13,6 +13,7 @@ const KernelTable kReferenceKernels{
     .round_rows = reference::round_rows,
     .matmul_float = reference::matmul_float,
     .matmul_int8 = reference::matmul_int8,
+    .add_outer_products = reference::add_outer_products,
     .dequantize_rows = reference::dequantize_rows,
     .rms_norm = reference::rms_norm,
     .rope = reference::rope,

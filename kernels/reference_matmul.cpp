@@ -112,6 +112,18 @@ void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
   }
 }
 
+void add_outer_products(const float* a, const float* b, int64_t n_k, float* c,
+                        int64_t ldc) noexcept {
+  for (int64_t first = 0; first < n_k; first += kOuterPiece)
+    for (int i = 0; i < kOuterTile; ++i)
+      for (int j = 0; j < kOuterTile; ++j) {
+        double sum = 0;
+        for (int64_t k = first; k < std::min(first + kOuterPiece, n_k); ++k)
+          sum += double{a[k * kOuterTile + i]} * b[k * kOuterTile + j];
+        c[i * ldc + j] += static_cast<float>(sum);
+      }
+}
+
 void dequantize_rows(const MatrixView& w, int64_t first, int64_t count, float* out) noexcept {
   float piece[kPanelRows][kTileK];
   for (int64_t panel = first / kPanelRows; panel * kPanelRows < first + count; ++panel)

@@ -1,0 +1,43 @@
+// Scalar codes under error feedback: scales and multipliers are chosen when their columns are
+// reached, from the targets, then columns are rounded one by one with feedback inside the block.
+//
+// A block's scales come from the same search as plain rounding (kernels/rounding.h), taken over the
+// targets, and are then refitted by least squares in the metric of the outputs, which sees the
+// feedback inside the block; each refit rounds the block anew, and every row keeps its best. The
+// multiplier of a group of 32 is chosen among the neighbours of the search's, by the error that
+// rounding the group with feedback leaves.
+#pragma once
+
+#include <span>
+
+#include "formats/packed_matrix.h"
+#include "quantize/block_rounder.h"
+
+namespace lapidary {
+
+struct ScalarRounding {
+  int refits = 2;  // of a block's scales
+};
+
+class ScalarRounder : public BlockRounder {
+ public:
+  // Codes and meta of the panels of rows [first_row, ...): the caller's memory, meta zero at first.
+  ScalarRounder(const PackedGeometry& g, bool rotated, int64_t first_row, std::span<uint8_t> codes,
+                std::span<uint8_t> meta, const ScalarRounding& options);
+
+  int block_k() const override;
+  void round(const StripBlock& block) override;
+
+  struct Choice;
+
+ private:
+  void store(const StripBlock& block, int n_k, const Choice& choice);
+
+  PackedGeometry g_;
+  int64_t used_k_;  // columns that hold weights
+  int64_t first_row_;
+  std::span<uint8_t> codes_, meta_;
+  ScalarRounding options_;
+};
+
+}  // namespace lapidary
