@@ -20,6 +20,10 @@ constexpr std::array<CodeTraits, kCodeCount> kCodes{{
     {Code::kW3, "w3", 3, 512, 6, 18, false},  // 7 * 18 = 126
     {Code::kW4x, "w4x", 4, 32, 0, 0, false},
     {Code::kW8x, "w8x", 8, 32, 0, 0, false},
+    {Code::kT3, "t3", 3, 512, 0, 0, false, true},
+    {Code::kT4, "t4", 4, 512, 0, 0, false, true},
+    {Code::kT5, "t5", 5, 512, 0, 0, false, true},
+    {Code::kT6, "t6", 6, 512, 0, 0, false, true},
 }};
 
 template <int Bits>

@@ -7,6 +7,10 @@
 // integer per row and 32 inputs. |level * multiplier| <= 127 in every code, so an unpacked weight
 // is an exact int8 and integer kernels need one float multiplication per scale block.
 //
+// Trellis codes (t3 to t6) have no table of their own: `level` depends on the index and on those of
+// the next steps of a sequence of 256 weights (formats/trellis.h). For them `index` is the symbol
+// of one step.
+//
 // Why these: experiments on a trained 8.7 M model (docs/results.md) show two-level scales worth
 // their bits at 3 to 5 bits, and one fp16 per 128 inputs better at 6 and 8.
 #pragma once
@@ -30,8 +34,12 @@ enum class Code : uint8_t {
   kW3 = 7,
   kW4x = 8,  // lossless import of lattices with a float scale per 32 (QAT, Q4_0)
   kW8x = 9,  // the same at 8 bits (Q8_0)
+  kT3 = 10,  // trellis codes: the least error at their size, a search to write, a product to read
+  kT4 = 11,
+  kT5 = 12,
+  kT6 = 13,
 };
-inline constexpr int kCodeCount = 10;
+inline constexpr int kCodeCount = 14;
 
 struct CodeTraits {
   Code code;
@@ -41,13 +49,14 @@ struct CodeTraits {
   int multiplier_bits;    // sign included; 0: no multipliers
   int max_multiplier;     // magnitude
   bool is_float;
+  bool is_trellis = false;
 };
 
 const CodeTraits& traits(Code code);
 std::optional<Code> parse_code(std::string_view name);
 inline std::string_view code_name(Code code) { return traits(code).name; }
 
-// Levels of a code, one per index, ascending: [2^bits] int8. Empty for floats.
+// Levels of a code, one per index, ascending: [2^bits] int8. Empty for floats and trellis codes.
 //   w8, w8x: index - 128;  w6: index - 32;  w5: index - 16;  w4, w4x: index - 8;
 //   w3: -7 -4 -2 -1 1 2 4 7 (non-linear: beats the uniform levels once multipliers are small).
 std::span<const int8_t> levels(Code code);

@@ -318,6 +318,8 @@ void check_tensor(const LapTensor& t) {
   if (t.layout == Layout::kRowTable) {
     if (t.shape.size() != 2 || t.record_width < 1 || t.shape[1] % t.record_width != 0)
       refuse("a row table needs 2 dimensions, the second a multiple of the record width");
+    if (code.is_trellis && t.record_width % kGroupK != 0)
+      refuse("records of a trellis code need a multiple of 32 weights");
   } else if (t.record_width != 0) {
     refuse("only row tables have a record width");
   }

@@ -44,16 +44,13 @@ void read_table_rows(const ReadFile& file, const LapTensor& t, int64_t first, in
 }
 
 // One row of an unpacked panel as floats [padded_k].
-void dequantize_row(const PackedGeometry& g, const PanelIntegers& panel, ScaleType scale_type,
-                    int row, std::span<float> out) {
-  const CodeTraits& code = traits(g.code);
-  const std::span<const int8_t> table = levels(g.code);
+void dequantize_row(const PackedGeometry& g, const PanelIntegers& panel,
+                    std::span<const int8_t> weights, ScaleType scale_type, int row,
+                    std::span<float> out) {
+  const int64_t scale_k = traits(g.code).scale_k;
   for (int64_t k = 0; k < g.padded_k; ++k) {
-    int integer = table[panel.indices[static_cast<size_t>(row * g.padded_k + k)]];
-    if (!panel.multipliers.empty())
-      integer *= panel.multipliers[static_cast<size_t>(row * g.n_groups + k / kGroupK)];
-    const uint16_t scale =
-        panel.scales[static_cast<size_t>(row * g.n_scale_blocks + k / code.scale_k)];
+    const int integer = weights[static_cast<size_t>(row * g.padded_k + k)];
+    const uint16_t scale = panel.scales[static_cast<size_t>(row * g.n_scale_blocks + k / scale_k)];
     out[static_cast<size_t>(k)] = static_cast<float>(integer) * scale_to_float(scale_type, scale);
   }
 }
@@ -75,10 +72,11 @@ void read_panel_rows(const ReadFile& file, const LapTensor& t, int64_t first, in
         t.offset + experts * static_cast<uint64_t>(g.code_bytes) + stored_panel * meta.size(),
         meta);
     const PanelIntegers integers = unpack_panel(g, codes, meta);
+    const std::vector<int8_t> weights = panel_weights(g, integers);
     const int64_t panel_end = std::min(panel * kPanelRows + kPanelRows, rows);
     const int64_t end = std::min(first + count, at + (panel_end - row));
     for (; at < end; ++at) {
-      dequantize_row(g, integers, t.scale_type, static_cast<int>(at % rows % kPanelRows),
+      dequantize_row(g, integers, weights, t.scale_type, static_cast<int>(at % rows % kPanelRows),
                      row_values);
       if (t.rotated) undo_rotation(row_values);
       std::copy_n(row_values.begin(), k, out.begin() + (at - first) * k);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "formats/error.h"
+#include "formats/trellis.h"
 
 namespace lapidary {
 namespace {
@@ -78,6 +79,22 @@ void unpack_plane(const Plane& plane, const uint8_t* in, uint8_t* tile) {
   }
 }
 
+// A trellis code's tile: the symbols in line order as a string of bits.
+void pack_symbols(int bits, const uint8_t* tile, uint8_t* out) {
+  std::memset(out, 0, static_cast<size_t>(kTileWeights / 8 * bits));
+  for (int i = 0; i < kTileWeights; ++i)
+    for (int bit = 0; bit < bits; ++bit)
+      out[(i * bits + bit) / 8] |=
+          static_cast<uint8_t>((tile[i] >> bit & 1) << ((i * bits + bit) % 8));
+}
+
+void unpack_symbols(int bits, const uint8_t* in, uint8_t* tile) {
+  for (int i = 0; i < kTileWeights; ++i)
+    for (int bit = 0; bit < bits; ++bit)
+      tile[i] |=
+          static_cast<uint8_t>((in[(i * bits + bit) / 8] >> ((i * bits + bit) % 8) & 1) << bit);
+}
+
 // Index i of a tile in line order is row (i % 64) / 4, input 4 * (i / 64) + i % 4.
 int64_t element_of(int i, int64_t tile, int64_t padded_k) {
   const int row = i % kLineBytes / 4;
@@ -88,6 +105,7 @@ int64_t element_of(int i, int64_t tile, int64_t padded_k) {
 uint8_t stored_flip(Code code) { return traits(code).bits == 8 ? 0x80 : 0; }
 
 uint8_t zero_index(Code code) {
+  if (traits(code).is_trellis) return 0;  // no symbol stands for zero
   const std::span<const int8_t> table = levels(code);
   const auto nearest = std::min_element(
       table.begin(), table.end(), [](int8_t a, int8_t b) { return std::abs(a) < std::abs(b); });
@@ -140,6 +158,11 @@ void pack_panel(const PackedGeometry& g, const PanelIntegers& in, std::span<uint
   for (int64_t tile = 0; tile < g.n_tiles; ++tile) {
     for (int i = 0; i < kTileWeights; ++i)
       lines[i] = in.indices[static_cast<size_t>(element_of(i, tile, g.padded_k))] ^ flip;
+    if (traits(g.code).is_trellis) {
+      pack_symbols(traits(g.code).bits, lines, out);
+      out += g.tile_bytes;
+      continue;
+    }
     for (const Plane& plane : planes(g.code)) {
       pack_plane(plane, lines, out);
       out += plane_bytes(plane);
@@ -183,9 +206,14 @@ PanelIntegers unpack_panel(const PackedGeometry& g, std::span<const uint8_t> cod
   const uint8_t* in = codes.data();
   for (int64_t tile = 0; tile < g.n_tiles; ++tile) {
     std::memset(lines, 0, sizeof lines);
-    for (const Plane& plane : planes(g.code)) {
-      unpack_plane(plane, in, lines);
-      in += plane_bytes(plane);
+    if (traits(g.code).is_trellis) {
+      unpack_symbols(traits(g.code).bits, in, lines);
+      in += g.tile_bytes;
+    } else {
+      for (const Plane& plane : planes(g.code)) {
+        unpack_plane(plane, in, lines);
+        in += plane_bytes(plane);
+      }
     }
     for (int i = 0; i < kTileWeights; ++i)
       out.indices[static_cast<size_t>(element_of(i, tile, g.padded_k))] = lines[i] ^ flip;
@@ -212,6 +240,34 @@ PanelIntegers unpack_panel(const PackedGeometry& g, std::span<const uint8_t> cod
       out.multipliers[static_cast<size_t>(row * g.n_groups + group)] =
           static_cast<int8_t>(negative ? -magnitude : magnitude);
     }
+  return out;
+}
+
+std::vector<int8_t> panel_weights(const PackedGeometry& g, const PanelIntegers& panel) {
+  std::vector<int8_t> out(panel.indices.size());
+  if (traits(g.code).is_trellis) {
+    uint8_t symbols[kTrellisSteps];
+    int8_t weights[kTrellisSteps];
+    for (int64_t k = 0; k < g.padded_k; k += kTrellisBlockK) {
+      const auto place = [&](int t) {
+        return static_cast<size_t>(element_of(t, 0, g.padded_k) + k);
+      };
+      for (int t = 0; t < kTrellisSteps; ++t) symbols[t] = panel.indices[place(t)];
+      trellis_levels(traits(g.code).bits, symbols, weights);
+      for (int t = 0; t < kTrellisSteps; ++t) out[place(t)] = weights[t];
+    }
+    return out;
+  }
+  const std::span<const int8_t> table = levels(g.code);
+  for (size_t i = 0; i < out.size(); ++i) {
+    const int64_t row = static_cast<int64_t>(i) / g.padded_k,
+                  k = static_cast<int64_t>(i) % g.padded_k;
+    const int multiplier =
+        panel.multipliers.empty()
+            ? 1
+            : panel.multipliers[static_cast<size_t>(row * g.n_groups + k / kGroupK)];
+    out[i] = static_cast<int8_t>(table[panel.indices[i]] * multiplier);
+  }
   return out;
 }
 

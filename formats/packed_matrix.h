@@ -11,6 +11,12 @@
 //   1-bit plane, 128 bytes   line j is the 64-bit little-endian word at 8j: bit b = byte b of the
 //   line w6 = low 4 bits, then high 2;  w5 = low 4, then high 1;  w3 = low 2, then high 1
 //
+// Trellis codes have no planes: each block of 16 rows x 16 k, four lines, is one sequence of 256
+// steps (formats/trellis.h), step t being byte t of the four lines. Its symbols are a little-endian
+// string of bits, 32 K bytes: weight t is decoded from the 12 bits at bit K t of the block, the
+// block's first bits following its last. So the windows of line j of a block start at its byte
+// 8 K j, and two rows of a line (eight windows) are K bytes further each.
+//
 // A tensor's bytes: all code bytes (panel after panel), then all meta bytes (panel after panel).
 // One panel's meta: scales [n_scale_blocks][16] 16-bit; then, for two-level codes, multipliers:
 // magnitude nibbles [n_groups][8] (low nibble = even row), sign masks [n_groups] u16 (bit = row),
@@ -56,7 +62,7 @@ PackedGeometry packed_geometry(Code code, int64_t rows, int64_t k);
 
 // One panel as integers: what the quantizer decides and what unpacking returns.
 struct PanelIntegers {
-  std::vector<uint8_t> indices;     // [16][padded_k]
+  std::vector<uint8_t> indices;     // [16][padded_k]; symbols in trellis codes
   std::vector<int8_t> multipliers;  // [16][n_groups], signed; empty for one-level codes
   std::vector<uint16_t> scales;     // [16][n_scale_blocks], 16-bit floats
   explicit PanelIntegers(const PackedGeometry& g);  // all weights zero
@@ -68,6 +74,9 @@ void pack_panel(const PackedGeometry& g, const PanelIntegers& in, std::span<uint
 // Any bytes are valid input; magnitudes above max_multiplier are clamped to it.
 PanelIntegers unpack_panel(const PackedGeometry& g, std::span<const uint8_t> codes,
                            std::span<const uint8_t> meta);
+
+// level * multiplier of a panel: [16][padded_k].
+std::vector<int8_t> panel_weights(const PackedGeometry& g, const PanelIntegers& panel);
 
 // A matrix where it lies in memory, packed or float. Does not own. Float matrices are row-major
 // [rows, k] at `codes`; `meta` is null. Packed: codes is 64-byte aligned, meta 2-byte aligned.
@@ -84,7 +93,7 @@ struct MatrixView {
 //   scales [n_scales] 16-bit little-endian; multipliers as a bit string of n_groups *
 //   multiplier_bits (magnitude in the low bits, sign in the top bit), only if n_groups > 1, padded
 //   to a byte; indices as a bit string of width * bits, padded to a byte. Bit strings fill bytes
-//   from bit 0.
+//   from bit 0. In trellis codes each scale block is one sequence; width is a multiple of 32.
 // Groups are min(32, width) wide, scale blocks min(scale_k, width). Records of one row are
 // consecutive. Float codes: width * dtype bytes.
 struct RowTableGeometry {

@@ -8,6 +8,7 @@
 #include "formats/error.h"
 #include "formats/float_codes.h"
 #include "formats/packed_matrix.h"
+#include "formats/trellis.h"
 
 namespace lapidary {
 namespace {
@@ -72,6 +73,24 @@ bool stores_multipliers(const RowTableGeometry& g) {
   return g.n_groups > 1 && traits(g.code).multiplier_bits > 0;
 }
 
+// Each scale block is one ring of symbols, the blocks' strings of bits following each other.
+void unpack_trellis_record(const RowTableGeometry& g, ScaleType scale_type, const uint8_t* record,
+                           std::span<float> out) {
+  const CodeTraits& t = traits(g.code);
+  BitReader bits(record + 2 * g.n_scales);
+  uint8_t symbols[kTrellisMostSteps];
+  int8_t levels[kTrellisMostSteps];
+  for (int64_t first = 0; first < g.width; first += t.scale_k, record += 2) {
+    const size_t n = static_cast<size_t>(std::min<int64_t>(t.scale_k, g.width - first));
+    for (size_t i = 0; i < n; ++i) symbols[i] = static_cast<uint8_t>(bits.get(t.bits));
+    trellis_levels(t.bits, std::span(symbols).first(n), std::span(levels).first(n));
+    const float scale =
+        scale_to_float(scale_type, static_cast<uint16_t>(record[0] | (record[1] << 8)));
+    for (size_t i = 0; i < n; ++i)
+      out[static_cast<size_t>(first) + i] = static_cast<float>(levels[i]) * scale;
+  }
+}
+
 }  // namespace
 
 RowTableGeometry row_table_geometry(Code code, int64_t n_rows, int64_t n_layers, int64_t width) {
@@ -130,6 +149,7 @@ void unpack_record(const RowTableGeometry& g, ScaleType scale_type, std::span<co
     decode_floats(g.code, record, out);
     return;
   }
+  if (t.is_trellis) return unpack_trellis_record(g, scale_type, record.data(), out);
   const uint8_t* scales = record.data();
   BitReader multipliers(scales + 2 * g.n_scales);
   const int64_t multiplier_bytes =

@@ -153,6 +153,18 @@ inline bool matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_pane
     case Code::kW3:
       multiply<Tiles, Lines, Code::kW3>(task, first_panel, n_panels, n_tokens);
       return true;
+    case Code::kT3:
+      multiply<Tiles, Lines, Code::kT3>(task, first_panel, n_panels, n_tokens);
+      return true;
+    case Code::kT4:
+      multiply<Tiles, Lines, Code::kT4>(task, first_panel, n_panels, n_tokens);
+      return true;
+    case Code::kT5:
+      multiply<Tiles, Lines, Code::kT5>(task, first_panel, n_panels, n_tokens);
+      return true;
+    case Code::kT6:
+      multiply<Tiles, Lines, Code::kT6>(task, first_panel, n_panels, n_tokens);
+      return true;
     default:
       return false;
   }

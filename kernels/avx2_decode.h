@@ -4,18 +4,14 @@
 #pragma once
 
 #include "formats/packed_matrix.h"
+#include "kernels/avx2_trellis.h"
 #include "kernels/avx2_vector.h"
 #include "kernels/panel.h"
 
 namespace lapidary::avx2 {
 
-inline constexpr int kLineBytes = 64;
 inline constexpr int kTileLines = 16;
 inline constexpr int kPlane4Bytes = 512, kPlane2Bytes = 256;
-
-static inline __m256i load_bytes(const void* p) {
-  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
-}
 
 // 32 bytes of a line, `at` = 0 or 32, from each kind of plane.
 static inline __m256i plane4(const uint8_t* plane, int line, int at) {
@@ -61,6 +57,14 @@ static inline __m256i decode_half_line(const uint8_t* tile, int line, int at) {
         _mm256_setr_epi8(-7, -4, -2, -1, 1, 2, 4, 7, 0, 0, 0, 0, 0, 0, 0, 0,  //
                          -7, -4, -2, -1, 1, 2, 4, 7, 0, 0, 0, 0, 0, 0, 0, 0);
     return _mm256_shuffle_epi8(table, w3_index(tile, line, at));
+  } else if constexpr (C == Code::kT3) {
+    return trellis_half_line<3>(tile, line, at);
+  } else if constexpr (C == Code::kT4) {
+    return trellis_half_line<4>(tile, line, at);
+  } else if constexpr (C == Code::kT5) {
+    return trellis_half_line<5>(tile, line, at);
+  } else if constexpr (C == Code::kT6) {
+    return trellis_half_line<6>(tile, line, at);
   } else {
     static_assert(C == Code::kW8 || C == Code::kW8x);
     return load_bytes(tile + kLineBytes * line + at);

@@ -84,6 +84,14 @@ void expand_tile(const MatrixView& w, const PackedGeometry& g, const PanelParts&
       return expand<Code::kW4>(bytes, factors, out, stride);
     case Code::kW3:
       return expand<Code::kW3>(bytes, factors, out, stride);
+    case Code::kT3:
+      return expand<Code::kT3>(bytes, factors, out, stride);
+    case Code::kT4:
+      return expand<Code::kT4>(bytes, factors, out, stride);
+    case Code::kT5:
+      return expand<Code::kT5>(bytes, factors, out, stride);
+    case Code::kT6:
+      return expand<Code::kT6>(bytes, factors, out, stride);
     default:
       return expand<Code::kW8>(bytes, factors, out, stride);
   }

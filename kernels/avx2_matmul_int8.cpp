@@ -3,8 +3,8 @@
 // vpmaddubsw wants one unsigned operand: |w| takes that place and x gets w's sign. Its 16-bit pair
 // sums are added over as many lines as cannot overflow (|x| <= 127):
 //   levels to 16 (w3, w4, w5): 8 lines * 2 * 16 * 127 = 32512, a whole group of 32 k, so the
-//   group's multiplier rides on the widening vpmaddwd for free;   w6, to 32: 4 lines;   w8, to 128:
-//   1 line.
+//   group's multiplier rides on the widening vpmaddwd for free;   w6, to 32: 4 lines;   w8 and
+//   trellis codes, to 128: 1 line.
 //
 // A single token, and w4x always, goes the way of vnni_few_tokens.h instead, from memory to
 // registers: vpmaddubsw on unsigned indices of 6 bits and fewer cannot overflow.
@@ -20,9 +20,9 @@ constexpr int kGroupLines = kGroupK / 4;
 constexpr int kMaxBlockGroups = 512 / kGroupK;  // of the widest scale block
 
 template <Code C>
-constexpr int kLinesPerSum = C == Code::kW8 || C == Code::kW8x ? 1
-                             : C == Code::kW6                  ? 4
-                                                               : 8;
+constexpr int kLinesPerSum = vnni::kOffset<C> == 128 ? 1
+                             : C == Code::kW6        ? 4
+                                                     : 8;
 
 // The weights of one panel and scale block, decoded.
 struct Block {
@@ -179,7 +179,7 @@ template <Code C>
 void multiply_panels(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                      const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) {
   const PackedGeometry g = packed_geometry(w.code, w.rows, w.k);
-  if constexpr (C != Code::kW8 && C != Code::kW8x) {
+  if constexpr (vnni::kOffset<C> < 128) {
     // Several tokens are worth a detour over decoded lines, unless a scale ends every eighth line.
     constexpr int64_t kTogether = C == Code::kW4x ? vnni::kFewTokens : 1;
     if (n_tokens == 1 || kTogether > 1) {
@@ -214,6 +214,14 @@ void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
       return multiply_panels<Code::kW4x>(w, first_panel, n_panels, x, n_tokens, y, ldy);
     case Code::kW8x:
       return multiply_panels<Code::kW8x>(w, first_panel, n_panels, x, n_tokens, y, ldy);
+    case Code::kT3:
+      return multiply_panels<Code::kT3>(w, first_panel, n_panels, x, n_tokens, y, ldy);
+    case Code::kT4:
+      return multiply_panels<Code::kT4>(w, first_panel, n_panels, x, n_tokens, y, ldy);
+    case Code::kT5:
+      return multiply_panels<Code::kT5>(w, first_panel, n_panels, x, n_tokens, y, ldy);
+    case Code::kT6:
+      return multiply_panels<Code::kT6>(w, first_panel, n_panels, x, n_tokens, y, ldy);
     default:
       return;  // float codes have no int8 product
   }

@@ -4,6 +4,7 @@
 // Everything is anonymous, so that each file has its own.
 #pragma once
 
+#include "kernels/avx512_trellis.h"
 #include "kernels/avx512_vector.h"
 #include "kernels/vnni_task.h"
 
@@ -93,6 +94,8 @@ struct Vector {
       return merge(plane4(tile, line), high, _mm512_set1_epi8(0x30));
     } else if constexpr (C == Code::kW3) {
       return level_w3(index_w3(tile, line));
+    } else if constexpr (vnni::kTrellisBits<C> > 0) {
+      return trellis_line<vnni::kTrellisBits<C>>(tile, line);
     } else {
       static_assert(C == Code::kW8 || C == Code::kW8x);
       return _mm512_xor_si512(_mm512_loadu_si512(tile + 64 * line), _mm512_set1_epi8(-128));

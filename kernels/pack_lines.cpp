@@ -42,9 +42,19 @@ uint8_t* put_plane1(const uint64_t* in, int shift, uint8_t* out) {
   return out;
 }
 
+// A string of bits: eight symbols fill `bits` bytes.
+void put_symbols(int bits, const uint8_t* in, uint8_t* out) {
+  for (int i = 0; i < kTileLineBytes; i += 8) {
+    uint64_t word = 0;
+    for (int j = 0; j < 8; ++j) word |= uint64_t{in[i + j]} << (j * bits);
+    for (int byte = 0; byte < bits; ++byte) *out++ = static_cast<uint8_t>(word >> (8 * byte));
+  }
+}
+
 }  // namespace
 
 void pack_tile_lines(Code code, const uint8_t* lines, uint8_t* out) noexcept {
+  if (traits(code).is_trellis) return put_symbols(traits(code).bits, lines, out);
   uint64_t in[kWords];
   std::memcpy(in, lines, sizeof in);
   switch (code) {
@@ -84,6 +94,7 @@ void pack_group_multipliers(const PackedGeometry& g, int64_t group, const int8_t
 }
 
 uint8_t padding_index(Code code) noexcept {
+  if (traits(code).is_trellis) return 0;
   const std::span<const int8_t> table = levels(code);
   const auto nearest = std::min_element(
       table.begin(), table.end(), [](int8_t a, int8_t b) { return std::abs(a) < std::abs(b); });

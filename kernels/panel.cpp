@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "formats/trellis.h"
+
 namespace lapidary {
 namespace {
 
@@ -40,6 +42,14 @@ int index_at(Code code, const uint8_t* tile, int line, int byte) {
   }
 }
 
+// The 12 bits of step t of a block's ring.
+uint32_t trellis_state(int bits, const uint8_t* block, int t) {
+  const int block_bytes = kTrellisSteps / 8 * bits, first = t * bits / 8;
+  uint32_t window = 0;
+  for (int i = 0; i < 3; ++i) window |= uint32_t{block[(first + i) % block_bytes]} << (8 * i);
+  return window >> (t * bits % 8) & (kTrellisStates - 1);
+}
+
 }  // namespace
 
 PanelParts panel_parts(const MatrixView& w, const PackedGeometry& g, int64_t panel) {
@@ -73,8 +83,15 @@ void decode_multipliers(const PackedGeometry& g, const PanelParts& parts, int64_
 
 void decode_tile(const PackedGeometry& g, const PanelParts& parts, int64_t tile,
                  int8_t out[kPanelRows][kTileK]) {
-  const int8_t* level = levels(g.code).data();
   const uint8_t* bytes = parts.codes + tile * g.tile_bytes;
+  if (const CodeTraits& t = traits(g.code); t.is_trellis) {
+    for (int i = 0; i < kPanelRows * kTileK; ++i)
+      out[i % 64 / 4][i / 64 * 4 + i % 4] = trellis_level(
+          t.bits,
+          trellis_state(t.bits, bytes + i / kTrellisSteps * (g.tile_bytes / 4), i % kTrellisSteps));
+    return;
+  }
+  const int8_t* level = levels(g.code).data();
   int8_t multipliers[2][kPanelRows];
   decode_multipliers(g, parts, 2 * tile, multipliers[0]);
   decode_multipliers(g, parts, 2 * tile + 1, multipliers[1]);

@@ -47,6 +47,14 @@ static void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_pane
       return multiply<V, Code::kW4x>(task, first_panel, n_panels, n_tokens);
     case Code::kW8x:
       return multiply<V, Code::kW8x>(task, first_panel, n_panels, n_tokens);
+    case Code::kT3:
+      return multiply<V, Code::kT3>(task, first_panel, n_panels, n_tokens);
+    case Code::kT4:
+      return multiply<V, Code::kT4>(task, first_panel, n_panels, n_tokens);
+    case Code::kT5:
+      return multiply<V, Code::kT5>(task, first_panel, n_panels, n_tokens);
+    case Code::kT6:
+      return multiply<V, Code::kT6>(task, first_panel, n_panels, n_tokens);
     default:
       return;
   }

@@ -19,19 +19,26 @@ inline constexpr int64_t kPrefetchBytes = 4096;  // as far ahead as pays on a st
 template <Code C>
 inline constexpr bool kTwoLevel = C == Code::kW5 || C == Code::kW4 || C == Code::kW3;
 template <Code C>
-inline constexpr int kScaleK = kTwoLevel<C>                       ? 512
-                               : C == Code::kW8 || C == Code::kW6 ? 128
-                                                                  : 32;
+inline constexpr int kTrellisBits = C == Code::kT3   ? 3
+                                    : C == Code::kT4 ? 4
+                                    : C == Code::kT5 ? 5
+                                    : C == Code::kT6 ? 6
+                                                     : 0;  // no trellis code
+template <Code C>
+inline constexpr int kScaleK = kTwoLevel<C> || kTrellisBits<C> > 0 ? 512
+                               : C == Code::kW8 || C == Code::kW6  ? 128
+                                                                   : 32;
 // What V::index adds to a level.
 template <Code C>
-inline constexpr int kOffset = C == Code::kW8 || C == Code::kW8x ? 128
-                               : C == Code::kW6                  ? 32
-                               : C == Code::kW5                  ? 16
-                               : C == Code::kW3                  ? 7
-                                                                 : 8;
+inline constexpr int kOffset = C == Code::kW8 || C == Code::kW8x || kTrellisBits<C> > 0 ? 128
+                               : C == Code::kW6                                         ? 32
+                               : C == Code::kW5                                         ? 16
+                               : C == Code::kW3                                         ? 7
+                                                                                        : 8;
 
 template <Code C>
-inline constexpr int64_t kTileBytes = C == Code::kW8 || C == Code::kW8x   ? 1024
+inline constexpr int64_t kTileBytes = kTrellisBits<C> > 0                 ? 128 * kTrellisBits<C>
+                                      : C == Code::kW8 || C == Code::kW8x ? 1024
                                       : C == Code::kW6                    ? 768
                                       : C == Code::kW5                    ? 640
                                       : C == Code::kW4 || C == Code::kW4x ? 512

@@ -97,6 +97,8 @@ RoundingLoss pack_panel_rows(const PackedGeometry& g, bool rotated, const FloatR
   LAPIDARY_CHECK(n_rows <= kPanelRows && rows.k == g.k);
   LAPIDARY_CHECK(static_cast<int64_t>(codes.size()) == g.panel_code_bytes);
   LAPIDARY_CHECK(static_cast<int64_t>(meta.size()) == g.panel_meta_bytes);
+  if (traits(g.code).is_trellis)
+    fail(ErrorCode::kUsage, "{}: this code can be read, not yet written", code_name(g.code));
   const KernelTable& table = kernels();
   const int64_t scale_k = traits(g.code).scale_k;
   const bool two_level = traits(g.code).multiplier_bits > 0;
@@ -139,6 +141,8 @@ RoundingLoss pack_panel_rows(const PackedGeometry& g, bool rotated, const FloatR
 
 RoundingLoss pack_table_records(const RowTableGeometry& g, const FloatRows& records, int64_t first,
                                 int count, std::span<uint8_t> out) {
+  if (traits(g.code).is_trellis)
+    fail(ErrorCode::kUsage, "{}: this code can be read, not yet written", code_name(g.code));
   LAPIDARY_CHECK(count <= kPanelRows && records.k == g.width);
   LAPIDARY_CHECK(static_cast<int64_t>(out.size()) == count * g.record_bytes);
   const KernelTable& table = kernels();

@@ -153,8 +153,8 @@ class Quantizer {
       writer_.write_panels(chunk.tensor, chunk.first / n_rows, chunk.first % n_rows / kPanelRows,
                            work.codes, work.meta);
     } else {
-      const bool as_it_is = traits(entry.code).is_float &&
-                            source_.tensors()[chunk.tensor].code == entry.code;
+      const bool as_it_is =
+          traits(entry.code).is_float && source_.tensors()[chunk.tensor].code == entry.code;
       writer_.append(chunk.tensor, as_it_is ? work.rows.raw() : work.codes);
     }
   }

@@ -9,6 +9,7 @@
 #include "formats/float_codes.h"
 #include "formats/provenance.h"
 #include "formats/tokenizer_tables.h"
+#include "formats/trellis.h"
 #include "quantize/tensor_plan.h"
 #include "runtime/verify/random.h"
 
@@ -26,6 +27,7 @@ class Draw {
     double level_square = 0, multiplier_square = 1;
     const std::span<const int8_t> table = levels(code);
     for (const int level : table) level_square += double(level * level) / double(table.size());
+    if (traits_.is_trellis) level_square = kTrellisDeviation * kTrellisDeviation;
     if (traits_.max_multiplier > 0) {  // mean square of 1 .. m
       const double m = traits_.max_multiplier;
       multiplier_square = (m + 1) * (2 * m + 1) / 6;
@@ -86,8 +88,10 @@ class RandomWriter {
                          std::span<uint8_t> codes, std::span<uint8_t> meta) {
     PanelIntegers in(g);
     const bool has_multipliers = !in.multipliers.empty();
+    // No symbol of a trellis stands for zero: there, padding is drawn as well.
+    const int64_t drawn_k = traits(g.code).is_trellis ? g.padded_k : g.k;
     for (int64_t row = 0; row < n_rows; ++row) {
-      for (int64_t k = 0; k < g.k; ++k) in.indices[row * g.padded_k + k] = draw.index();
+      for (int64_t k = 0; k < drawn_k; ++k) in.indices[row * g.padded_k + k] = draw.index();
       for (int64_t i = 0; i < g.n_groups && has_multipliers; ++i)
         in.multipliers[row * g.n_groups + i] = draw.multiplier();
       for (int64_t i = 0; i < g.n_scale_blocks; ++i)

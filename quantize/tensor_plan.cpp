@@ -30,6 +30,22 @@ Code chosen_code(const SourceTensor& tensor, const QuantizeOptions& options) {
   return options.weights;
 }
 
+// Sequences of a few weights are no trellis: the scalar code of the same size.
+Code without_trellis(Code code) {
+  switch (code) {
+    case Code::kT3:
+      return Code::kW3;
+    case Code::kT4:
+      return Code::kW4;
+    case Code::kT5:
+      return Code::kW5;
+    case Code::kT6:
+      return Code::kW6;
+    default:
+      return code;
+  }
+}
+
 LapTensor plan_tensor(const SourceTensor& tensor, const ModelConfig& config,
                       const QuantizeOptions& options) {
   LapTensor entry;
@@ -39,6 +55,7 @@ LapTensor plan_tensor(const SourceTensor& tensor, const ModelConfig& config,
   const bool packable = tensor.shape.size() > 1 && (per_layer || tensor.k() >= kNarrowestK);
   const bool stays = !packable && traits(tensor.code).is_float;
   entry.code = stays ? tensor.code : chosen_code(tensor, options);
+  if (per_layer && config.ple_width % kGroupK != 0) entry.code = without_trellis(entry.code);
   const bool is_float = traits(entry.code).is_float;
   if (per_layer) {
     entry.layout = Layout::kRowTable;

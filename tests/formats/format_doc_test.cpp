@@ -83,8 +83,8 @@ TEST(FormatDoc, HexdumpIsWhatTheWriterWrites) {
 
 TEST(FormatDoc, BitsPerWeightAreThoseOfTheGeometry) {
   const std::string text = document();
-  for (const Code code :
-       {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x, Code::kW8x})
+  for (const Code code : {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x,
+                          Code::kW8x, Code::kT3, Code::kT4, Code::kT5, Code::kT6})
     EXPECT_NE(text.find(bits_row(code) + "\n"), std::string::npos)
         << "docs/format.md should hold: " << bits_row(code);
 }

@@ -174,7 +174,7 @@ TEST_F(LapCorruption, HostileIndexFieldsAreRefused) {
   expect_field_refused("name at 1", 0, 0, uint32_t{1});
   expect_field_refused("name at 0 with 4294967295 bytes", 0, 4, ~0u);
   expect_field_refused("printable", 0, 4, 0u);
-  expect_field_refused("unknown code 10", 0, 8, uint8_t{10});
+  expect_field_refused("unknown code 14", 0, 8, uint8_t{14});
   expect_field_refused("unknown layout 3", 0, 9, uint8_t{3});
   expect_field_refused("rotation 5", 2, 10, uint8_t{5});
   expect_field_refused("only panels can be rotated", 0, 10, uint8_t{6});

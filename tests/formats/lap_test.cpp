@@ -116,9 +116,7 @@ float stored_weight(const LapTensor& t, std::span<const uint8_t> content, int64_
                    content.subspan(static_cast<size_t>(experts * g.code_bytes) + panel * meta_bytes,
                                    meta_bytes));
   const int64_t r = row % rows % 16;
-  int integer = levels(t.code)[p.indices[static_cast<size_t>(r * g.padded_k + k)]];
-  if (!p.multipliers.empty())
-    integer *= p.multipliers[static_cast<size_t>(r * g.n_groups + k / 32)];
+  const int integer = panel_weights(g, p)[static_cast<size_t>(r * g.padded_k + k)];
   const int64_t block = k / traits(t.code).scale_k;
   return static_cast<float>(integer) *
          scale_to_float(t.scale_type, p.scales[static_cast<size_t>(r * g.n_scale_blocks + block)]);
@@ -126,8 +124,8 @@ float stored_weight(const LapTensor& t, std::span<const uint8_t> content, int64_
 
 TEST(Lap, ReadsRowsOfPanelsAsScaleTimesMultiplierTimesLevel) {
   const TemporaryFolder folder;
-  for (const Code code :
-       {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x, Code::kW8x}) {
+  for (const Code code : {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x,
+                          Code::kW8x, Code::kT3, Code::kT6}) {
     LapTensor tensor = panel_tensor("t", {2, 33, 96}, code);
     if (code == Code::kW4x) tensor.scale_type = ScaleType::kBF16;
     write_small_lap(folder.file("m.lap"), {tensor});

@@ -11,8 +11,8 @@
 namespace lapidary {
 namespace {
 
-constexpr Code kPackedCodes[] = {Code::kW8, Code::kW6,  Code::kW5, Code::kW4,
-                                 Code::kW3, Code::kW4x, Code::kW8x};
+constexpr Code kPackedCodes[] = {Code::kW8,  Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x,
+                                 Code::kW8x, Code::kT3, Code::kT4, Code::kT5, Code::kT6};
 
 PanelIntegers random_panel(const PackedGeometry& g, std::mt19937& random) {
   PanelIntegers panel(g);
@@ -76,6 +76,9 @@ TEST(PackedMatrix, BitsPerWeightAreThosePromised) {
     EXPECT_EQ(bits_per_weight(Code::kW4x, 16, k), 4.5);
     EXPECT_EQ(bits_per_weight(Code::kW8x, 16, k), 8.5);
   }
+  EXPECT_EQ(bits_per_weight(Code::kT3, 16, 512), 3.03125);
+  EXPECT_EQ(bits_per_weight(Code::kT6, 16, 512), 6.03125);
+  EXPECT_EQ(bits_per_weight(Code::kT4, 16, 256), 4.0625);
   EXPECT_EQ(bits_per_weight(Code::kW5, 16, 256), 5.21875);  // half a scale block
   EXPECT_EQ(bits_per_weight(Code::kW4, 16, 256), 4.21875);
   EXPECT_EQ(bits_per_weight(Code::kW3, 16, 256), 3.25);
@@ -142,16 +145,18 @@ TEST(PackedMatrix, AnyBytesUnpackToWeightsThatFitInt8) {
     for (uint8_t& byte : codes) byte = static_cast<uint8_t>(random());
     for (uint8_t& byte : meta) byte = static_cast<uint8_t>(random() % 4 ? random() : 0xff);
     const PanelIntegers panel = unpack_panel(g, codes, meta);
+    const std::vector<int8_t> weights = panel_weights(g, panel);
     for (size_t i = 0; i < panel.indices.size(); ++i) {
-      ASSERT_LT(panel.indices[i], levels(code).size());
+      ASSERT_LT(panel.indices[i], 1 << traits(code).bits);
+      // Level -128 exists in the 8-bit codes; it still is an int8.
+      ASSERT_TRUE(weights[i] > -128 || code == Code::kW8 || code == Code::kW8x);
+      if (traits(code).is_trellis) continue;
       const int64_t row = static_cast<int64_t>(i) / g.padded_k;
       const int64_t group = static_cast<int64_t>(i) % g.padded_k / 32;
       const int multiplier = panel.multipliers.empty()
                                  ? 1
                                  : panel.multipliers[static_cast<size_t>(row * g.n_groups + group)];
-      // Level -128 exists in the 8-bit codes; it still is an int8.
-      ASSERT_LE(std::abs(levels(code)[panel.indices[i]] * multiplier),
-                code == Code::kW8 || code == Code::kW8x ? 128 : 127);
+      ASSERT_EQ(weights[i], levels(code)[panel.indices[i]] * multiplier);
     }
   }
 }

@@ -64,7 +64,8 @@ void expect_reference_bits(Product product) {
   // that fill no tile, one and a bit, more than are handled together.
   for (const auto& [rows, k, n_tokens] :
        {Shape{7, 64, 1}, {16, 96, 16}, {33, 576, 17}, {40, 704, 33}, {48, 2112, 9}, {20, 192, 135}})
-    for (const Code code : {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3}) {
+    for (const Code code : {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kT3,
+                            Code::kT4, Code::kT5, Code::kT6}) {
       SCOPED_TRACE(std::string(code_name(code)) + ' ' + std::to_string(rows) + " x " +
                    std::to_string(k) + ", " + std::to_string(n_tokens) + " tokens");
       const RandomMatrix w(code, rows, k, 1);

@@ -11,8 +11,8 @@
 namespace lapidary {
 namespace {
 
-constexpr Code kPacked[] = {Code::kW8, Code::kW6,  Code::kW5, Code::kW4,
-                            Code::kW3, Code::kW4x, Code::kW8x};
+constexpr Code kPacked[] = {Code::kW8,  Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x,
+                            Code::kW8x, Code::kT3, Code::kT4, Code::kT5, Code::kT6};
 constexpr Code kFloats[] = {Code::kF32, Code::kF16, Code::kBF16};
 // Around one panel, around two; several.
 constexpr int64_t kRows[] = {1, 15, 16, 17, 33, 100};

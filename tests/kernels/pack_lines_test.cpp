@@ -9,8 +9,8 @@ namespace lapidary {
 namespace {
 
 TEST(PackLines, TilesAndMultipliersLieWherePackPanelPutsThem) {
-  for (const Code code :
-       {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x, Code::kW8x}) {
+  for (const Code code : {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x,
+                          Code::kW8x, Code::kT3, Code::kT4, Code::kT5, Code::kT6}) {
     const PackedGeometry g = packed_geometry(code, kPanelRows, 192);
     const CodeTraits& t = traits(code);
     std::mt19937 random(static_cast<unsigned>(t.bits));

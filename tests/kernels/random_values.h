@@ -102,10 +102,10 @@ struct RandomMatrix {
 
   void record_weights(const PackedGeometry& g, const PanelIntegers& p, int64_t panel) {
     const CodeTraits& t = traits(view.code);
+    const std::vector<int8_t> integers = panel_weights(g, p);
     for (int64_t row = 0; row < kPanelRows && panel * kPanelRows + row < view.rows; ++row)
       for (int64_t k = 0; k < width; ++k) {
-        double w = levels(view.code)[p.indices[size_t(row * g.padded_k + k)]];
-        if (t.multiplier_bits > 0) w *= p.multipliers[size_t(row * g.n_groups + k / kGroupK)];
+        double w = integers[size_t(row * g.padded_k + k)];
         w *= scale_to_float(view.scale_type,
                             p.scales[size_t(row * g.n_scale_blocks + k / t.scale_k)]);
         weights[size_t((panel * kPanelRows + row) * width + k)] = w;

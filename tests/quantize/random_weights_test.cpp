@@ -26,8 +26,8 @@ MemorySource odd_source() {
 
 TEST(RandomWeights, PackedTensorsHaveTheAskedDeviationAtOddSizes) {
   const MemorySource source = odd_source();
-  for (const Code code :
-       {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x, Code::kW8x}) {
+  for (const Code code : {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x,
+                          Code::kW8x, Code::kT3, Code::kT4, Code::kT5, Code::kT6}) {
     TemporaryFolder folder;
     QuantizeOptions options;
     options.weights = code;
