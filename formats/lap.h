@@ -45,6 +45,9 @@ struct LapTensor {
 // Bytes a tensor takes with its code and layout. Throws kBadData when the shape does not fit them.
 uint64_t stored_bytes(const LapTensor& tensor);
 
+// Bytes of a file whose data begin at `data_offset`.
+uint64_t planned_file_bytes(std::vector<LapTensor> tensors, uint64_t data_offset);
+
 class LapReader : public ModelSource {
  public:
   // Throws kNotFound, kIo, or kBadData naming the place (header, metadata, tokenizer, index).

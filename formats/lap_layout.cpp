@@ -174,6 +174,10 @@ uint64_t place_tensors(std::span<LapTensor> tensors, uint64_t data_offset) {
   return end;
 }
 
+uint64_t planned_file_bytes(std::vector<LapTensor> tensors, uint64_t data_offset) {
+  return place_tensors(tensors, data_offset);
+}
+
 std::vector<uint8_t> encode_header(const LapHeader& header) {
   ByteWriter out(kLapHeaderBytes);
   out.put_text(kLapMagic);

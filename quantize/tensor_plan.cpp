@@ -85,6 +85,11 @@ std::vector<LapTensor> plan_tensors(const ModelSource& source, const QuantizeOpt
   return plan;
 }
 
+bool is_kept(const std::string& tensor, const QuantizeOptions& options) {
+  return std::any_of(options.keep.begin(), options.keep.end(),
+                     [&](const auto& rule) { return matches(rule.first, tensor); });
+}
+
 QuantizeReport plan(const ModelSource& source, const QuantizeOptions& options) {
   QuantizeReport report;
   int64_t n_weights = 0;

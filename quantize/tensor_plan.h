@@ -15,4 +15,7 @@ namespace lapidary {
 //   all other matrices                              panels of the chosen code
 std::vector<LapTensor> plan_tensors(const ModelSource& source, const QuantizeOptions& options);
 
+// Some pattern of options.keep names the tensor.
+bool is_kept(const std::string& tensor, const QuantizeOptions& options);
+
 }  // namespace lapidary

@@ -11,7 +11,7 @@ namespace lapidary {
 struct Engine::State {
   State(std::shared_ptr<const Model> m, const EngineOptions& o)
       : model(std::move(m)), options(o), forward(*model, options) {}
-  int64_t run(std::span<const BatchItem> batch, int n_best);
+  int64_t run(std::span<const BatchItem> batch, int n_best, const LayerStart* start = nullptr);
 
   std::shared_ptr<const Model> model;
   EngineOptions options;
@@ -73,6 +73,15 @@ std::span<const float> Engine::step(std::span<const BatchItem> batch) {
           static_cast<size_t>(n_wanted * model().config().vocab_size)};
 }
 
+std::span<const float> Engine::step_from(const LayerStart& start,
+                                         std::span<const BatchItem> batch) {
+  LAPIDARY_CHECK(start.layer >= 0 && start.layer <= model().config().n_layers());
+  for (const BatchItem& item : batch) LAPIDARY_CHECK(item.logits_from == 0);
+  const int64_t n_wanted = state_->run(batch, 0, &start);
+  return {state_->forward.workspace().logits.data(),
+          static_cast<size_t>(n_wanted * model().config().vocab_size)};
+}
+
 std::span<const Candidate> Engine::step_best(std::span<const BatchItem> batch, int n_best) {
   LAPIDARY_CHECK(n_best >= 1 && n_best <= kMostBest);
   const int64_t n_wanted = state_->run(batch, n_best);
@@ -80,7 +89,7 @@ std::span<const Candidate> Engine::step_best(std::span<const BatchItem> batch, i
 }
 
 // Checks, computes, and counts the wanted rows.
-int64_t Engine::State::run(std::span<const BatchItem> batch, int n_best) {
+int64_t Engine::State::run(std::span<const BatchItem> batch, int n_best, const LayerStart* start) {
   int64_t n_tokens = 0, n_wanted = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
     check_item(batch[i], *model);
@@ -109,7 +118,7 @@ int64_t Engine::State::run(std::span<const BatchItem> batch, int n_best) {
                                 static_cast<int32_t>(workspace.rows.size()),
                                 static_cast<int64_t>(i) >= item.logits_from});
   }
-  forward.run(n_best, tap);
+  forward.run(n_best, tap, start);
   for (const BatchItem& item : batch)
     item.sequence->advance(static_cast<int64_t>(item.tokens.size()));
   return n_wanted;

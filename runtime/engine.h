@@ -40,6 +40,14 @@ struct BatchItem {
   const Adapter* adapter = nullptr;  // null: the base model
 };
 
+// A step that begins behind the embedding: at `layer` (0-based; n_layers: the head alone), whose
+// input `hidden` is what a tap saw of the layer before it. K and V of earlier layers are those that
+// lie in the sequences' memory from an earlier step over the same tokens.
+struct LayerStart {
+  int layer;
+  const float* hidden;  // [n_tokens, d_model]
+};
+
 // Called after each layer with the residual stream: layer 0 is the scaled embedding, layer l the
 // output of layer l (1-based), n_layers + 1 the final norm's output. [n_tokens, d_model]
 using LayerTap = std::function<void(int layer, const float* hidden, int64_t n_tokens)>;
@@ -59,6 +67,9 @@ class Engine {
   // step. Throws kBadData for ids outside the vocabulary, kUsage for a full sequence or a batch
   // over max_batch_tokens / max_logits.
   std::span<const float> step(std::span<const BatchItem> batch);
+  // The same from a layer on: after a change of that layer's weights the rest is computed anew.
+  // REQUIRES: logits wanted of every token, sequences of unpacked K and V.
+  std::span<const float> step_from(const LayerStart& start, std::span<const BatchItem> batch);
   // The same, but of each wanted row only the n_best best tokens, best first, ties by lower id:
   // [n_wanted, n_best], n_best from 1 to kMostBest. The same values as step's; faster, because no
   // row of the whole vocabulary is written.

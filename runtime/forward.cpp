@@ -83,13 +83,14 @@ Forward::Forward(const Model& model, const EngineOptions& options)
     expert_products_.reserve(static_cast<size_t>(layer.n_experts));
 }
 
-void Forward::run(int n_best, const LayerTap& tap) {
+void Forward::run(int n_best, const LayerTap& tap, const LayerStart* start) {
   if (config_.ple_width > 0) read_ple();
   embed();
   if (config_.ple_width > 0) combine_ple();
   if (tap) tap(0, workspace_.hidden.data(), n());
 
-  for (int l = 0; l < config_.n_layers(); ++l) {
+  if (start) std::copy_n(start->hidden, n() * config_.d_model, workspace_.hidden.data());
+  for (int l = start ? start->layer : 0; l < config_.n_layers(); ++l) {
     attention(l);
     if (workspace_.rows.empty()) return;  // nobody wants logits: K and V were all there was to do
     if (config_.layers[l].n_experts > 0)

@@ -31,8 +31,9 @@ class Forward {
 
   // Runs workspace().rows. Afterwards the first rows of workspace().logits are the wanted rows';
   // or, where n_best > 0, the first of workspace().best [n_wanted, n_best] are. Throws kIo before
-  // anything is changed when the per-layer embeddings cannot be read.
-  void run(int n_best, const LayerTap& tap);
+  // anything is changed when the per-layer embeddings cannot be read. `start`: null, or where to
+  // begin.
+  void run(int n_best, const LayerTap& tap, const LayerStart* start = nullptr);
   // Only stores random K and V for workspace().rows; see Engine::append_random().
   void make_up_kv();  // random_history.cpp
 

@@ -42,6 +42,7 @@ class ModelLoader {
       bad(table.name, "is not a row table with records of {} values; convert the model again",
           config.ple_width);
     model_.ple_table = &table;
+    model_.ple_file = &file_.file();
     model_.ple_geometry =
         row_table_geometry(table.code, config.vocab_size, config.n_layers(), config.ple_width);
     matrix("model.per_layer_model_projection", width, config.d_model, model_.ple_model_projection);
@@ -127,6 +128,7 @@ class ModelLoader {
     const LapTensor& tensor = take(name, {n_experts, rows, k});
     check_matrix(tensor);
     for (int64_t e = 0; e < n_experts; ++e) out.push_back(file_.matrix(tensor, e));
+    model_.stacks_.emplace(name, &out);
   }
 
   void check_matrix(const LapTensor& tensor) const {

@@ -51,8 +51,9 @@ class Model {
   std::vector<float> final_norm;
   MatrixView ple_model_projection;         // [n_layers * ple_width, d_model]
   std::vector<float> ple_projection_norm;  // [ple_width]
-  const LapTensor* ple_table = nullptr;    // read by pread; null if none
-  RowTableGeometry ple_geometry{};         // of ple_table
+  const LapTensor* ple_table = nullptr;    // read by pread from ple_file; null if none
+  const ReadFile* ple_file = nullptr;
+  RowTableGeometry ple_geometry{};  // of ple_table
   std::vector<LayerWeights> layers;
 
   // The matrix behind a module name ("model.layers.3.self_attn.q_proj"); null when there is none.
@@ -62,8 +63,10 @@ class Model {
  private:
   std::unique_ptr<LapReader> file_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unordered_map<std::string, const MatrixView*> matrices_;
-  friend class ModelLoader;  // model.cpp
+  std::unordered_map<std::string, MatrixView*> matrices_;
+  std::unordered_map<std::string, std::vector<MatrixView>*> stacks_;  // of experts
+  friend class ModelLoader;                                           // model.cpp
+  friend class ModelOverlay;                                          // model_overlay.h
 };
 
 }  // namespace lapidary

@@ -14,7 +14,7 @@ void Forward::read_ple() {
   Workspace& ws = workspace_;
   const RowTableGeometry& table = model_.ple_geometry;
   for (int64_t t = 0; t < n(); ++t)
-    model_.file().file().read_at(
+    model_.ple_file->read_at(
         model_.ple_table->offset +
             static_cast<uint64_t>(ws.rows[t].token) * static_cast<uint64_t>(table.row_bytes),
         {ws.ple_bytes.row(t, table.row_bytes), static_cast<size_t>(table.row_bytes)});

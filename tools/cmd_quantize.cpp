@@ -1,5 +1,6 @@
 // lapidary quantize: weights to 8, 6, 5, 4 or 3 bits; --dry-run prints what would come out first.
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -19,9 +20,38 @@
 namespace lapidary {
 namespace {
 
+nlohmann::ordered_json allocation_json(const Allocation& allocation) {
+  nlohmann::ordered_json json;
+  json["predicted_kld"] = allocation.predicted_kld;
+  if (allocation.measured_kld) json["measured_kld"] = *allocation.measured_kld;
+  json["tensors"] = nlohmann::ordered_json::array();
+  for (const TensorCost& t : allocation.tensors)
+    json["tensors"].push_back(
+        {{"name", t.name}, {"code", code_name(t.code)}, {"bytes", t.bytes}, {"kld", t.kld}});
+  json["curve"] = nlohmann::ordered_json::array();
+  for (const CurvePoint& p : allocation.curve) json["curve"].push_back({p.bits_per_weight, p.kld});
+  for (const auto& [code, p] : allocation.uniform)
+    json["uniform"][std::string(code_name(code))] = {p.bits_per_weight, p.kld};
+  return json;
+}
+
+std::string measured(const Allocation& allocation) {
+  if (!allocation.measured_kld) return "";
+  return fmt::format(", measured {:.5f} on other tokens", *allocation.measured_kld);
+}
+
+// What a tensor is predicted to cost, for the dry run.
+std::string predicted(const std::optional<Allocation>& allocation, const std::string& tensor) {
+  if (allocation)
+    for (const TensorCost& t : allocation->tensors)
+      if (t.name == tensor) return fmt::format("  KLD {:.6f}", t.kld);
+  return "";
+}
+
 struct QuantizeCommand {
   std::string source, output;
   WeightOptions weights;
+  BudgetText budget;
   bool dry_run = false;
   int n_threads = 0;
   std::string kv, kv_text;  // "auto", and the text it measures on
@@ -46,9 +76,15 @@ struct QuantizeCommand {
       fail(ErrorCode::kUsage,
            "--kv-budget, --kv-max-kld and --kv-text need --kv auto, and --kv auto "
            "a file to write");
-    const QuantizeOptions resolved = options(sub);
+    QuantizeOptions resolved = options(sub);
     ProgressLine progress(out.quiet);
     const auto model = open_source(source);
+    std::optional<Allocation> allocation;
+    if (budget.given()) {
+      allocation = share_out(*model, resolved, progress.events());
+      resolved.keep.insert(resolved.keep.begin(), allocation->codes.begin(),
+                           allocation->codes.end());
+    }
     const QuantizeReport report =
         dry_run ? plan(*model, resolved) : quantize(*model, output, resolved, progress.events());
     for (const std::string& pattern : unmatched_patterns(resolved, report))
@@ -56,10 +92,19 @@ struct QuantizeCommand {
     std::optional<KvAutoReport> cache;
     if (!kv.empty()) cache = choose_cache(progress.events());
     if (out.json)
-      print_json(report, cache);
+      print_json(report, allocation, cache);
     else
-      print_text(report, cache);
+      print_text(report, allocation, cache);
     return 0;
+  }
+
+  // Without an output, scratch files lie where temporary files do.
+  Allocation share_out(const ModelSource& model, const QuantizeOptions& resolved,
+                       const Events& events) const {
+    BudgetOptions options = budget.resolve();
+    options.scratch =
+        !output.empty() ? output : (std::filesystem::temp_directory_path() / "lapidary").string();
+    return allocate(model, source, resolved, options, events);
   }
 
   KvAutoReport choose_cache(const Events& events) const {
@@ -73,7 +118,8 @@ struct QuantizeCommand {
     return report;
   }
 
-  static void print_json(const QuantizeReport& report, const std::optional<KvAutoReport>& cache) {
+  static void print_json(const QuantizeReport& report, const std::optional<Allocation>& allocation,
+                         const std::optional<KvAutoReport>& cache) {
     nlohmann::ordered_json json;
     json["bits_per_weight"] = report.bits_per_weight;
     json["bytes"] = report.bytes;
@@ -84,6 +130,7 @@ struct QuantizeCommand {
                                  {"code", code_name(t.code)},
                                  {"bits", t.bits},
                                  {"relative_error", t.relative_error}});
+    if (allocation) json["allocation"] = allocation_json(*allocation);
     if (cache) {
       json["kv"] = {{"choice", describe(cache->chosen)},
                     {"kld", cache->kld},
@@ -100,11 +147,14 @@ struct QuantizeCommand {
     fmt::print("{}\n", json.dump());
   }
 
-  void print_text(const QuantizeReport& report, const std::optional<KvAutoReport>& cache) const {
+  void print_text(const QuantizeReport& report, const std::optional<Allocation>& allocation,
+                  const std::optional<KvAutoReport>& cache) const {
     if (dry_run) {
       for (const TensorReport& t : report.tensors)
-        fmt::print("{:60} {:5} {:6.3f} bits {:>10}\n", t.name, code_name(t.code), t.bits,
-                   format_bytes(static_cast<double>(t.bytes)));
+        fmt::print("{:60} {:5} {:6.3f} bits {:>10}{}\n", t.name, code_name(t.code), t.bits,
+                   format_bytes(static_cast<double>(t.bytes)), predicted(allocation, t.name));
+      if (allocation)
+        fmt::print("predicted KLD {:.5f}{}\n", allocation->predicted_kld, measured(*allocation));
       fmt::print("would write {} of tensors, {:.3f} bits per weight; nothing was written\n",
                  format_bytes(static_cast<double>(report.bytes)), report.bits_per_weight);
       return;
@@ -113,6 +163,9 @@ struct QuantizeCommand {
                format_bytes(static_cast<double>(report.file_bytes)), report.bits_per_weight,
                format_duration(report.seconds),
                format_bytes(static_cast<double>(peak_rss_bytes())));
+    if (allocation)
+      fmt::print("codes by budget: predicted KLD {:.5f}{}\n", allocation->predicted_kld,
+                 measured(*allocation));
     if (!cache) return;
     for (const KvTrial& t : cache->trials)
       fmt::print("layer {:3} {:5} KLD {:.6f}  {:6.0f} bytes per token\n", t.layer, kv_name(t.code),
@@ -132,6 +185,7 @@ void add_quantize(CLI::App& app, Action& action) {
       ->type_name("SRC");
   sub->add_option("-o,--output", command->output, "The .lap file to write")->type_name("FILE");
   add_weight_options(*sub, command->weights);
+  add_budget_options(*sub, command->budget);
   sub->add_flag("--dry-run", command->dry_run, "Print size and bits per tensor, write nothing");
   sub->add_option("--kv", command->kv,
                   "auto: choose the KV cache by measuring each layer, and write it into the file")
@@ -151,6 +205,7 @@ void add_quantize(CLI::App& app, Action& action) {
   sub->footer(
       "Examples:\n  lapidary quantize model.lap -o model-w4.lap --weights w4\n"
       "  lapidary quantize gemma-4-E2B-it -o e2b-w4.lap --dry-run\n"
+      "  lapidary quantize model.lap -o model-16g.lap --target-size 16GiB\n"
       "  lapidary quantize model.lap -o q.lap --weights w3 --keep 'model.embed_tokens.weight=w6'");
   sub->callback(
       [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });

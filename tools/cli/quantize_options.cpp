@@ -2,6 +2,8 @@
 #include "tools/cli/quantize_options.h"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <map>
 
 #include "formats/error.h"
 
@@ -40,6 +42,49 @@ void add_weight_options(CLI::App& command, WeightOptions& options) {
   command.add_flag("--allow-requantize", options.allow_requantize,
                    "Quantize a source that is already quantized (errors add up)");
   command.add_flag("--no-rotation", options.no_rotation, "Do not rotate inputs (for comparison)");
+}
+
+uint64_t parse_size(const std::string& text) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  static const std::map<std::string, double> kUnits{
+      {"", 1},      {"B", 1},        {"kB", 1e3},     {"KB", 1e3},     {"MB", 1e6},    {"GB", 1e9},
+      {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  std::string unit(end, text.data() + text.size());
+  unit.erase(0, unit.find_first_not_of(' '));
+  const auto found = kUnits.find(unit);
+  const double bytes = found == kUnits.end() ? 0 : number * found->second;
+  if (error != std::errc() || !(bytes >= 1 && bytes < 0x1p62))
+    fail(ErrorCode::kUsage, "size \"{}\": expected a number with MB, MiB, GB or GiB, as in 16GiB",
+         text);
+  return static_cast<uint64_t>(bytes);
+}
+
+BudgetOptions BudgetText::resolve() const {
+  if (!target_size.empty() + (target_bpw > 0) + (max_kld > 0) != 1)
+    fail(ErrorCode::kUsage, "--target-size, --target-bpw and --max-kld: give one of the three");
+  BudgetOptions budget;
+  if (!target_size.empty()) budget.file_bytes = parse_size(target_size);
+  if (target_bpw > 0) budget.bits_per_weight = target_bpw;
+  if (max_kld > 0) budget.max_kld = max_kld;
+  return budget;
+}
+
+void add_budget_options(CLI::App& command, BudgetText& text) {
+  command
+      .add_option("--target-size", text.target_size,
+                  "Choose each tensor's code so that the whole file is at most so large")
+      ->type_name("SIZE");
+  command
+      .add_option("--target-bpw", text.target_bpw,
+                  "The same for bits per weight over all tensors, scales included")
+      ->type_name("BITS")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--max-kld", text.max_kld,
+                  "The smallest file whose KL divergence from the source is at most this")
+      ->type_name("NATS")
+      ->check(CLI::PositiveNumber);
 }
 
 }  // namespace lapidary

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "quantize/budget.h"
 #include "quantize/quantize.h"
 
 namespace CLI {
@@ -22,5 +23,18 @@ struct WeightOptions {
   QuantizeOptions resolve() const;
 };
 void add_weight_options(CLI::App& command, WeightOptions& options);
+
+// A budget to share out: --target-size, --target-bpw, --max-kld.
+struct BudgetText {
+  std::string target_size;
+  double target_bpw = 0, max_kld = 0;
+  bool given() const { return !target_size.empty() || target_bpw > 0 || max_kld > 0; }
+  // Throws kUsage for more than one of them and for a size that is none. REQUIRES: given().
+  BudgetOptions resolve() const;
+};
+void add_budget_options(CLI::App& command, BudgetText& text);
+
+// "16GiB", "1.5GB", "700MiB", "5000000": bytes. Throws kUsage.
+uint64_t parse_size(const std::string& text);
 
 }  // namespace lapidary

@@ -1,0 +1,299 @@
+// The five steps, and what is said when a budget cannot be kept.
+#include "quantize/budget.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "formats/file.h"
+#include "formats/lap_copy.h"
+#include "formats/tokenizer_tables.h"
+#include "quantize/allocation.h"
+#include "quantize/calibration_text.h"
+#include "quantize/scratch_model.h"
+#include "quantize/tensor_costs.h"
+#include "quantize/tensor_plan.h"
+
+namespace lapidary {
+namespace {
+
+// What a quantized file's head may hold beyond its source's: the recipe, escaped, and a few lines
+// of provenance.
+constexpr uint64_t kHeadGrowth = 8192;
+// A correction after the first measurement, and one more for what the correction moved.
+constexpr int kMostChecks = 3;
+
+void require_floats(const ModelSource& source) {
+  for (const SourceTensor& t : source.tensors())
+    if (!traits(t.code).is_float)
+      fail(ErrorCode::kUsage,
+           "{}: tensor {} is {} already; a bit budget is shared out by what rounding costs the "
+           "float original, so give that",
+           source.describe(), t.name, code_name(t.code));
+}
+
+// `source` as a .lap at `path`, tokenizer included.
+void write_lap(const ModelSource& source, const std::string& path, const Events& events) {
+  const ModelMetadata& metadata = source.metadata();
+  const std::string tokenizer = source.tokenizer_json();
+  std::vector<uint8_t> tables;
+  if (!tokenizer.empty()) tables = compile_tokenizer(tokenizer, metadata.config.vocab_size);
+  copy_to_lap(source, path, metadata, {tokenizer, tables}, /*is_source=*/false, events);
+}
+
+std::vector<int32_t> tokens_of(const std::string& base, const std::string& text) {
+  const auto model = Model::load(base);
+  if (!model->has_tokenizer())
+    fail(ErrorCode::kBadData, "{}: has no tokenizer, which measuring on text needs", base);
+  const ModelMetadata& metadata = model->file().metadata();
+  return text.empty() ? builtin_calibration_tokens(model->tokenizer(), metadata)
+                      : calibration_tokens(model->tokenizer(), metadata, text);
+}
+
+class Chooser {
+ public:
+  Chooser(const ModelSource& source, const std::string& base, const QuantizeOptions& options,
+          const BudgetOptions& budget, const Events& events)
+      : source_(source), options_(options), budget_(budget), events_(events) {
+    probe_.base = base;
+    probe_.scratch = budget.scratch;
+    probe_.tokens = tokens_of(base, budget.text);
+    probe_.n_tokens = budget.n_tokens;
+    costs_ = measure_costs(source, options, probe_, events);
+    if (std::all_of(costs_.begin(), costs_.end(), [](const auto& t) { return t.fixed; }))
+      fail(ErrorCode::kUsage, "{}: --keep leaves no tensor to choose a code for",
+           source.describe());
+    const auto lap = LapReader::open(base);
+    data_offset_ = lap->file_bytes();
+    for (const LapTensor& t : lap->index()) data_offset_ = std::min(data_offset_, t.offset);
+    data_offset_ += kHeadGrowth + 2 * options.recipe.size();
+    for (const SourceTensor& t : source.tensors()) n_weights_ += static_cast<double>(t.elements());
+    set_flip_price(uniform(Code::kW4));
+    best_ = best_codes();
+  }
+
+  Allocation run() {
+    Selection selection;
+    for (int i = 0; i < 2; ++i) {  // flips are priced at the choice that was made
+      selection = choose();
+      if (!has_flips_) break;
+      set_flip_price(codes_of(selection));
+    }
+    if (!budget_.max_kld) return result(selection, std::nullopt);
+    // Measured, corrected, chosen again; the smallest that was measured to keep the limit wins.
+    std::optional<Selection> kept;
+    std::optional<double> kept_kld;
+    for (int check = 0; check < kMostChecks; ++check) {
+      const double predicted = corrected(codes_of(selection));
+      const double measured = measure_choice(source_, with_codes(selection), probe_, events_);
+      events_.note(fmt::format("predicted KLD {:.5f}, measured {:.5f} on other tokens", predicted,
+                               measured));
+      if (measured <= *budget_.max_kld &&
+          (!kept || bytes_of(menu_, selection) < bytes_of(menu_, *kept))) {
+        kept = selection;
+        kept_kld = measured;
+      }
+      if (measured <= 0 || predicted <= 0) break;
+      correction_ *= measured / predicted;
+      const Selection next = choose();
+      if (next == selection) break;
+      selection = next;
+    }
+    return result(kept.value_or(selection), kept_kld);
+  }
+
+ private:
+  // One code for all that the user leaves open.
+  std::vector<Code> uniform(Code code) const {
+    std::vector<Code> codes;
+    for (const TensorCosts& t : costs_) codes.push_back(t.fixed.value_or(code));
+    return codes;
+  }
+  std::vector<Code> codes_of(const Selection& selection) const {
+    std::vector<Code> codes;
+    for (size_t i = 0; i < selection.size(); ++i) codes.push_back(menu_[i][selection[i]].code);
+    return codes;
+  }
+  double corrected(const std::vector<Code>& codes) const {
+    return correction_ * predict(costs_, codes);
+  }
+
+  // Flips add up by squares: near a choice whose flips cost R together, a tensor's share is its
+  // own square over 2 R, which is proportional to its error like the rest.
+  void set_flip_price(const std::vector<Code>& codes) {
+    double squares = 0;
+    for (size_t i = 0; i < costs_.size(); ++i)
+      squares += costs_[i].flips * costs_[i].flips * costs_[i].errors.at(codes[i]);
+    has_flips_ = squares > 0;
+    const double price = has_flips_ ? 0.5 / std::sqrt(squares) : 0;
+    menu_.clear();
+    for (const TensorCosts& t : costs_) {
+      std::vector<CodeChoice>& choices = menu_.emplace_back();
+      for (const auto& [code, bytes] : t.bytes)
+        if (std::isfinite(t.errors.at(code)))
+          choices.push_back(
+              {code, bytes, (t.quadratic + price * t.flips * t.flips) * t.errors.at(code)});
+      if (choices.empty())
+        fail(ErrorCode::kBadData,
+             "{}: tensor {} has weights too large for the 16-bit scales of every code; keep it "
+             "with --keep {}=bf16",
+             source_.describe(), t.name, t.name);
+    }
+  }
+
+  std::vector<std::pair<std::string, Code>> keep_entries(const std::vector<Code>& codes) const {
+    std::vector<std::pair<std::string, Code>> entries;
+    for (size_t i = 0; i < codes.size(); ++i) entries.emplace_back(costs_[i].name, codes[i]);
+    return entries;
+  }
+
+  QuantizeOptions with_codes(const Selection& selection) const {
+    QuantizeOptions options = options_;
+    const auto entries = keep_entries(codes_of(selection));
+    options.keep.insert(options.keep.begin(), entries.begin(), entries.end());
+    return options;
+  }
+
+  // Sizes of the whole with these codes.
+  struct Sizes {
+    uint64_t tensors = 0, file = 0;
+  };
+  Sizes sizes(const std::vector<Code>& codes) const {
+    QuantizeOptions chosen = options_;
+    const auto entries = keep_entries(codes);
+    chosen.keep.insert(chosen.keep.begin(), entries.begin(), entries.end());
+    const std::vector<LapTensor> plan = plan_tensors(source_, chosen);
+    Sizes sizes;
+    for (const LapTensor& t : plan) sizes.tensors += t.bytes;
+    sizes.file = planned_file_bytes(plan, data_offset_);
+    return sizes;
+  }
+  double bits_per_weight(const std::vector<Code>& codes) const {
+    return 8.0 * static_cast<double>(sizes(codes).tensors) / n_weights_;
+  }
+
+  Selection choose() const {
+    if (budget_.max_kld) return choose_within_kld(*budget_.max_kld);
+    if (budget_.bits_per_weight)
+      return choose_within_bytes(static_cast<uint64_t>(*budget_.bits_per_weight * n_weights_ / 8.0),
+                                 [](const Sizes& s) { return s.tensors; });
+    return choose_within_bytes(*budget_.file_bytes, [](const Sizes& s) { return s.file; });
+  }
+
+  // `measure` says what of the sizes counts. Padding between tensors depends on the choice, so the
+  // budget for the tensors alone is moved by what the whole missed.
+  template <class Measure>
+  Selection choose_within_bytes(uint64_t limit, Measure measure) const {
+    const std::vector<Code> smallest = codes_of(smallest_codes());
+    const uint64_t least = measure(sizes(smallest));
+    if (least > limit)
+      fail(ErrorCode::kUsage,
+           "{}: the smallest possible is {} bytes ({:.3f} bits per weight), the budget allows {}",
+           source_.describe(), least, bits_per_weight(smallest), limit);
+    uint64_t budget = bytes_of(menu_, smallest_codes()) + (limit - least);
+    Selection best = smallest_codes();
+    for (int i = 0; i < 4; ++i) {
+      const auto selection = cheapest_within(menu_, budget);
+      const uint64_t now = selection ? measure(sizes(codes_of(*selection))) : 0;
+      if (selection && now <= limit && kld_of(menu_, *selection) <= kld_of(menu_, best))
+        best = *selection;
+      const int64_t left = static_cast<int64_t>(limit) - static_cast<int64_t>(now);
+      if (!selection || left == 0) break;
+      budget = static_cast<uint64_t>(static_cast<int64_t>(budget) + left);
+    }
+    return best;
+  }
+
+  Selection choose_within_kld(double limit) const {
+    // Menu costs are linear in the errors; what they miss of the joint prediction is a factor.
+    double factor = correction_;
+    Selection selection = best_;
+    if (corrected(codes_of(best_)) > limit)
+      fail(ErrorCode::kUsage,
+           "{}: the best codes give a KLD of {:.2g} ({:.3f} bits per weight), more than the limit "
+           "of {:.2g}",
+           source_.describe(), corrected(codes_of(best_)), bits_per_weight(codes_of(best_)), limit);
+    for (int i = 0; i < 4; ++i) {
+      const auto next = smallest_within(menu_, limit / factor);
+      if (!next) break;
+      const double truth = corrected(codes_of(*next));
+      if (truth <= limit) selection = *next;
+      if (truth <= limit && truth > 0.98 * limit) break;
+      factor = truth / kld_of(menu_, *next);
+    }
+    return selection;
+  }
+
+  Selection smallest_codes() const {
+    Selection selection;
+    for (const auto& choices : menu_)
+      selection.push_back(
+          static_cast<size_t>(std::min_element(choices.begin(), choices.end(),
+                                               [](const CodeChoice& a, const CodeChoice& b) {
+                                                 return a.bytes < b.bytes;
+                                               }) -
+                              choices.begin()));
+    return selection;
+  }
+  Selection best_codes() const {
+    Selection selection;
+    for (const auto& choices : menu_)
+      selection.push_back(static_cast<size_t>(
+          std::min_element(choices.begin(), choices.end(),
+                           [](const CodeChoice& a, const CodeChoice& b) { return a.kld < b.kld; }) -
+          choices.begin()));
+    return selection;
+  }
+
+  Allocation result(const Selection& selection, std::optional<double> measured) const {
+    const std::vector<Code> codes = codes_of(selection);
+    Allocation allocation;
+    allocation.codes = keep_entries(codes);
+    for (size_t i = 0; i < costs_.size(); ++i)
+      allocation.tensors.push_back({costs_[i].name, codes[i], costs_[i].bytes.at(codes[i]),
+                                    correction_ * costs_[i].alone(codes[i])});
+    allocation.predicted_kld = corrected(codes);
+    allocation.measured_kld = measured;
+    allocation.bits_per_weight = bits_per_weight(codes);
+    for (const Selection& point : frontier(menu_))
+      allocation.curve.push_back({bits_per_weight(codes_of(point)), corrected(codes_of(point))});
+    for (const Code code : allocatable_codes()) {
+      bool fits = true;
+      for (const TensorCosts& t : costs_)
+        fits &= std::isfinite(t.errors.at(t.fixed.value_or(code)));
+      if (fits)
+        allocation.uniform.push_back(
+            {code, {bits_per_weight(uniform(code)), corrected(uniform(code))}});
+    }
+    return allocation;
+  }
+
+  const ModelSource& source_;
+  const QuantizeOptions& options_;
+  const BudgetOptions& budget_;
+  const Events& events_;
+  ProbeOptions probe_;
+  std::vector<TensorCosts> costs_;
+  Menu menu_;
+  Selection best_;
+  bool has_flips_ = false;
+  double correction_ = 1;  // measured / predicted
+  uint64_t data_offset_ = 0;
+  double n_weights_ = 0;
+};
+
+}  // namespace
+
+Allocation allocate(const ModelSource& source, const std::string& source_path,
+                    const QuantizeOptions& options, const BudgetOptions& budget,
+                    const Events& events) {
+  LAPIDARY_CHECK(budget.file_bytes.has_value() + budget.bits_per_weight.has_value() +
+                     budget.max_kld.has_value() ==
+                 1);
+  require_floats(source);
+  if (!is_folder(source_path)) return Chooser(source, source_path, options, budget, events).run();
+  ScratchModel base(budget.scratch);
+  write_lap(source, base.path(), events);
+  return Chooser(source, base.path(), options, budget, events).run();
+}
+
+}  // namespace lapidary

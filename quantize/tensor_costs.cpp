@@ -1,0 +1,146 @@
+// Probing, and the arithmetic of costs.
+#include "quantize/tensor_costs.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "quantize/code_errors.h"
+#include "quantize/scratch_model.h"
+#include "quantize/sensitivity.h"
+#include "quantize/tensor_plan.h"
+
+namespace lapidary {
+namespace {
+
+// Large enough to stand far above noise, small enough to be quadratic.
+constexpr Code kProbe = Code::kW4;
+// Nine times less error: where flips are, they show as a cost that falls too slowly.
+constexpr Code kSecondProbe = Code::kW6;
+
+bool chooses_experts(const ModelConfig& config) {
+  return std::any_of(config.layers.begin(), config.layers.end(),
+                     [](const LayerConfig& layer) { return layer.n_experts > 0; });
+}
+
+// Everything that may be chosen for gets `code`, routers too; what the user keeps matches first.
+QuantizeOptions with_code(const QuantizeOptions& options, const std::vector<TensorCosts>& costs,
+                          Code code) {
+  QuantizeOptions probe = options;
+  probe.weights = code;
+  for (const TensorCosts& t : costs) probe.keep.emplace_back(t.name, code);
+  return probe;
+}
+
+std::vector<Sensitivity> probe_all(const ModelSource& source, const QuantizeOptions& options,
+                                   const ProbeOptions& probe, const std::vector<TensorCosts>& costs,
+                                   Code code, const Events& events) {
+  ScratchModel rounded(probe.scratch);
+  quantize(source, rounded.path(), with_code(options, costs, code), events);
+  ModelOverlay overlay(probe.base, rounded.path());
+  std::vector<std::string> names;
+  for (const TensorCosts& t : costs) names.push_back(t.name);
+  return measure_sensitivity(
+      overlay, windows_of_tokens(overlay.model()->config(), probe.tokens, probe.n_tokens, false),
+      names, options.n_threads, events);
+}
+
+double slope(double kld, double error) { return error > 0 ? kld / error : 0; }
+
+void fit_one(const Sensitivity& first, TensorCosts* t) {
+  t->quadratic = slope(first.kld, t->errors.at(t->fixed.value_or(kProbe)));
+}
+
+// quadratic * e + flips * sqrt(e) through both probes, neither part negative.
+void fit_two(const Sensitivity& first, const Sensitivity& second, TensorCosts* t) {
+  const double e1 = t->errors.at(t->fixed.value_or(kProbe));
+  const double e2 = t->errors.at(t->fixed.value_or(kSecondProbe));
+  if (!(e1 > e2 && e2 > 0)) {
+    fit_one(first, t);
+    return;
+  }
+  t->flips =
+      std::max(0.0, (second.kld / e2 - first.kld / e1) / (1 / std::sqrt(e2) - 1 / std::sqrt(e1)));
+  t->quadratic = (first.kld - t->flips * std::sqrt(e1)) / e1;
+  if (t->quadratic >= 0) return;
+  t->quadratic = 0;
+  t->flips = first.kld / std::sqrt(e1);
+}
+
+}  // namespace
+
+double TensorCosts::alone(Code code) const {
+  const double error = errors.at(code);
+  return quadratic * error + flips * std::sqrt(error);
+}
+
+double predict(const std::vector<TensorCosts>& costs, const std::vector<Code>& codes) {
+  double kld = 0, squares = 0;
+  for (size_t i = 0; i < costs.size(); ++i) {
+    const double error = costs[i].errors.at(codes[i]);
+    kld += costs[i].quadratic * error;
+    squares += costs[i].flips * costs[i].flips * error;
+  }
+  return kld + std::sqrt(squares);
+}
+
+std::vector<Code> allocatable_codes() {
+  std::vector<Code> codes;
+  for (int i = 0; i < kCodeCount; ++i) {
+    const Code code = static_cast<Code>(i);
+    const CodeTraits& t = traits(code);
+    const bool imports = t.scale_k == kGroupK && !t.is_trellis;
+    if (!t.is_float && !imports && !t.is_trellis) codes.push_back(code);
+  }
+  return codes;
+}
+
+std::vector<TensorCosts> measure_costs(const ModelSource& source, const QuantizeOptions& options,
+                                       const ProbeOptions& probe, const Events& events) {
+  const std::vector<Code> all = allocatable_codes();
+  std::map<Code, std::vector<LapTensor>> plans;  // patterns of the user's come first
+  for (const Code code : all) {
+    QuantizeOptions uniform = options;
+    uniform.keep.emplace_back("*", code);
+    plans[code] = plan_tensors(source, uniform);
+  }
+  const std::vector<LapTensor>& plan = plans[kProbe];
+  ThreadPool pool(options.n_threads);
+  std::vector<TensorCosts> costs;
+  for (size_t i = 0; i < plan.size(); ++i) {
+    if (traits(plan[i].code).is_float) continue;
+    events.poll();
+    TensorCosts& t = costs.emplace_back();
+    t.name = plan[i].name;
+    if (is_kept(t.name, options)) t.fixed = plan[i].code;
+    for (const Code code : all)
+      if (plans[code][i].code == t.fixed.value_or(code))
+        t.bytes[plans[code][i].code] = plans[code][i].bytes;
+    std::vector<Code> codes;
+    for (const auto& [code, bytes] : t.bytes) codes.push_back(code);
+    t.errors = code_errors(source, i, codes, options, pool);
+  }
+  const std::vector<Sensitivity> first = probe_all(source, options, probe, costs, kProbe, events);
+  if (!chooses_experts(source.metadata().config)) {
+    for (size_t i = 0; i < costs.size(); ++i) fit_one(first[i], &costs[i]);
+    return costs;
+  }
+  const std::vector<Sensitivity> second =
+      probe_all(source, options, probe, costs, kSecondProbe, events);
+  for (size_t i = 0; i < costs.size(); ++i) fit_two(first[i], second[i], &costs[i]);
+  return costs;
+}
+
+double measure_choice(const ModelSource& source, const QuantizeOptions& options,
+                      const ProbeOptions& probe, const Events& events) {
+  ScratchModel rounded(probe.scratch);
+  const QuantizeReport report = quantize(source, rounded.path(), options, events);
+  ModelOverlay overlay(probe.base, rounded.path());
+  OutputDivergence output(
+      overlay.model(),
+      windows_of_tokens(overlay.model()->config(), probe.tokens, probe.n_tokens, true),
+      options.n_threads, events);
+  for (const TensorReport& t : report.tensors) overlay.replace(t.name);
+  return output.kld(-1);
+}
+
+}  // namespace lapidary
