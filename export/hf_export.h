@@ -5,11 +5,11 @@
 // the report and the README say so. Streams; the folder appears whole or not at all.
 #pragma once
 
-#include <cstdint>
 #include <string>
-#include <vector>
 
+#include "export/folder_writer.h"
 #include "export/hf_config.h"
+#include "export/model_card.h"
 #include "formats/events.h"
 #include "formats/lap.h"
 
@@ -17,26 +17,13 @@ namespace lapidary {
 
 struct HfExportOptions {
   HfDialect dialect = HfDialect::kTransformers5;
-  uint64_t shard_bytes = 5'000'000'000;  // a shard ends before the tensor that would pass this
-  bool overwrite = false;                // replace an existing folder
-  int n_threads = 0;                     // 0: all cores
+  FolderOptions folder;
+  ModelCard card;  // what the caller knows; the rest is filled in
 };
 
-struct HfExportReport {
-  struct Tensor {
-    std::string name;
-    Code code;   // in the .lap
-    bool exact;  // written with the bits it had
-  };
-  std::vector<Tensor> tensors;
-  int n_shards = 0;
-  uint64_t bytes = 0;  // of all tensors
-  double seconds = 0;
-};
-
-// Throws kUsage when `folder` exists and not `overwrite`; kBadData when the family's config cannot
-// describe the model; kIo.
-HfExportReport export_hf(const LapReader& model, const std::string& folder,
-                         const HfExportOptions& options, const Events& events);
+// Throws kUsage when `folder` exists and is not to be replaced; kBadData when the family's config
+// cannot describe the model; kIo.
+FolderReport export_hf(const LapReader& model, const std::string& folder,
+                       const HfExportOptions& options, const Events& events);
 
 }  // namespace lapidary

@@ -20,14 +20,15 @@ std::string model_card(const ModelMetadata& metadata, const ModelCard& card) {
   text += fmt::format("| hash of the exported file | `{}` |\n", card.content_hash);
 
   text += "\n## What was done\n\n";
-  if (origin.lossy_steps.empty()) text += "Nothing lossy: every weight has the bits it had.\n";
+  if (origin.lossy_steps.empty() && card.lossy_steps.empty())
+    text += "Nothing lossy: every weight has the bits it had.\n";
   for (const std::string& step : origin.lossy_steps) text += fmt::format("- {}\n", step);
-  if (card.dequantized)
-    text += "- quantized weights were written as bf16 of their dequantized values\n";
+  for (const std::string& step : card.lossy_steps) text += fmt::format("- {}\n", step);
   for (const std::string& part : origin.skipped) text += fmt::format("- left out: {}\n", part);
   if (metadata.recipe != "{}" && !metadata.recipe.empty())
     text += fmt::format("\nRecipe:\n\n```json\n{}\n```\n", metadata.recipe);
   text += fmt::format("\n## Use\n\n{}\n", card.usage);
+  for (const std::string& note : card.notes) text += fmt::format("\n{}\n", note);
   return text;
 }
 

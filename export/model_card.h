@@ -3,17 +3,19 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "formats/model_source.h"
 
 namespace lapidary {
 
 struct ModelCard {
-  std::string title;         // the model's name
-  std::string library;       // "transformers", for the page's metadata block
-  std::string usage;         // Markdown: how to load the files
-  std::string content_hash;  // of the .lap that was exported
-  bool dequantized = false;  // quantized weights were written as floats
+  std::string title;                     // the model's name
+  std::string library;                   // "transformers", for the page's metadata block
+  std::string usage;                     // Markdown: how to load the files
+  std::string content_hash;              // of the .lap that was exported
+  std::vector<std::string> lossy_steps;  // of this export
+  std::vector<std::string> notes;        // Markdown: what else a reader should know
 };
 std::string model_card(const ModelMetadata& metadata, const ModelCard& card);
 

@@ -13,7 +13,7 @@ struct DTypeInfo {
   std::string_view name;
   int bytes;
 };
-constexpr std::array<DTypeInfo, 10> kTypes{{{DType::kF64, "F64", 8},
+constexpr std::array<DTypeInfo, 11> kTypes{{{DType::kF64, "F64", 8},
                                             {DType::kF32, "F32", 4},
                                             {DType::kF16, "F16", 2},
                                             {DType::kBF16, "BF16", 2},
@@ -22,7 +22,8 @@ constexpr std::array<DTypeInfo, 10> kTypes{{{DType::kF64, "F64", 8},
                                             {DType::kI16, "I16", 2},
                                             {DType::kI8, "I8", 1},
                                             {DType::kU8, "U8", 1},
-                                            {DType::kBool, "BOOL", 1}}};
+                                            {DType::kBool, "BOOL", 1},
+                                            {DType::kU32, "U32", 4}}};
 
 }  // namespace
 

@@ -11,7 +11,7 @@
 
 namespace lapidary {
 
-enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
+enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool, kU32 };
 
 int dtype_bytes(DType type);
 std::string_view dtype_name(DType type);  // as safetensors spells it: "BF16"

@@ -265,6 +265,9 @@ std::vector<float> SafetensorsSet::read_floats(const SafetensorsEntry& entry) co
     case DType::kU8:
       convert_all<uint8_t>(bytes, out, cast);
       break;
+    case DType::kU32:
+      convert_all<uint32_t>(bytes, out, cast);
+      break;
     case DType::kBool:
       fail(ErrorCode::kBadData, "{}: tensor \"{}\" is BOOL, expected numbers",
            files_[entry.shard].path(), entry.name);

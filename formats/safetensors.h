@@ -57,16 +57,21 @@ struct SafetensorsTensor {
   std::vector<int64_t> shape;
 };
 
-// Writes one file, atomically: the header at once, then the data of all tensors in their order.
+// Writes one file, atomically: the header at once, then the data, by append() in the tensors' order
+// or by write() in any.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::string& path, const std::vector<SafetensorsTensor>& tensors,
                     const std::map<std::string, std::string>& file_metadata = {{"format", "pt"}});
   void append(std::span<const uint8_t> bytes);
+  // Bytes [first, first + bytes.size()) of one tensor's data. REQUIRES: each byte once, no
+  // append().
+  void write(size_t tensor, uint64_t first, std::span<const uint8_t> bytes);
   void commit();  // REQUIRES: every byte of every tensor was given
 
  private:
   AtomicFile file_;
+  std::vector<uint64_t> offsets_;  // in the file, of each tensor's data and of their end
   uint64_t missing_bytes_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "export/compressed_tensors.h"
 #include "export/gguf_export.h"
 #include "export/hf_export.h"
 #include "tools/cli/command_options.h"
@@ -19,28 +20,51 @@ using Json = nlohmann::ordered_json;
 struct ExportCommand {
   std::string model, output, to, type = "auto";
   bool flat_config = false, overwrite = false;
+  int group = -1;
   double shard_gb = 5;
   int n_threads = 0;
   OutputOptions out;
 
   int run() const {
-    if (to != "gguf" && to != "hf") fail(ErrorCode::kUsage, "--to \"{}\": expected gguf or hf", to);
     refuse_to_replace(output, {model});
     const auto reader = LapReader::open(model);
     ProgressLine progress(out.quiet);
+    const Events events = progress.events();
     if (to == "hf")
-      report(export_hf(*reader, output, hf_options(), progress.events()));
+      report(export_hf(*reader, output, hf_options(), events));
+    else if (to == "compressed-tensors")
+      report(export_compressed_tensors(*reader, output, compressed_tensors_options(), events));
     else
-      report(export_gguf(*reader, output, gguf_options(), progress.events()));
+      report(export_gguf(*reader, output, gguf_options(), events));
     return 0;
   }
 
+  FolderOptions folder_options() const {
+    return {static_cast<uint64_t>(shard_gb * 1e9), overwrite, n_threads};
+  }
+
   HfExportOptions hf_options() const {
+    if (type != "auto" || group >= 0)
+      fail(ErrorCode::kUsage, "--to hf writes floats; --type and --group are for other formats");
     HfExportOptions options;
     options.dialect = flat_config ? HfDialect::kFlat : HfDialect::kTransformers5;
-    options.shard_bytes = static_cast<uint64_t>(shard_gb * 1e9);
-    options.overwrite = overwrite;
-    options.n_threads = n_threads;
+    options.folder = folder_options();
+    return options;
+  }
+
+  // int4 or int8; nothing for auto.
+  std::optional<int> integer_bits() const {
+    if (type == "auto") return std::nullopt;
+    if (type != "int4" && type != "int8")
+      fail(ErrorCode::kUsage, "--type \"{}\": expected auto, int4 or int8", type);
+    return type == "int4" ? 4 : 8;
+  }
+
+  CompressedTensorsOptions compressed_tensors_options() const {
+    CompressedTensorsOptions options;
+    options.integers.bits = integer_bits();
+    if (group >= 0) options.integers.group = group;
+    options.folder = folder_options();
     return options;
   }
 
@@ -72,14 +96,20 @@ struct ExportCommand {
           r.seconds);
   }
 
-  void report(const HfExportReport& r) const {
+  void report(const FolderReport& r) const {
     Json tensors = Json::array();
-    for (const HfExportReport::Tensor& t : r.tensors)
-      tensors.push_back({{"name", t.name}, {"code", code_name(t.code)}, {"exact", t.exact}});
-    print(Json{{"bytes", r.bytes}, {"shards", r.n_shards}, {"tensors", std::move(tensors)}},
+    for (const FolderReport::Tensor& t : r.tensors)
+      tensors.push_back(
+          {{"name", t.name}, {"code", code_name(t.code)}, {"type", t.type}, {"exact", t.exact}});
+    print(Json{{"bytes", r.bytes},
+               {"shards", r.n_shards},
+               {"tensors", std::move(tensors)},
+               {"notes", r.notes}},
           fmt::format("{} in {} shard{}", format_bytes(static_cast<double>(r.bytes)), r.n_shards,
                       r.n_shards == 1 ? "" : "s"),
           r.seconds);
+    if (!out.json)
+      for (const std::string& note : r.notes) fmt::print("{}\n", note);
   }
 
   void print(Json json, const std::string& size, double seconds) const {
@@ -100,24 +130,30 @@ struct ExportCommand {
 
 void add_export(CLI::App& app, Action& action) {
   auto command = std::make_shared<ExportCommand>();
-  CLI::App* sub =
-      app.add_subcommand("export", "For other runtimes: a GGUF file or a Hugging Face folder");
+  CLI::App* sub = app.add_subcommand("export", "For other runtimes: llama.cpp, transformers, vLLM");
   sub->add_option("model", command->model, "The .lap file")->required()->type_name("M.lap");
-  sub->add_option("--to", command->to, "gguf (llama.cpp and its kin) or hf (transformers)")
+  sub->add_option("--to", command->to,
+                  "gguf (llama.cpp and its kin), hf (transformers), compressed-tensors (vLLM)")
       ->required()
+      ->check(CLI::IsMember({"gguf", "hf", "compressed-tensors"}))
       ->type_name("FORMAT");
-  sub->add_option(
-         "--type", command->type,
-         "GGUF: type of every matrix; auto: the nearest to each tensor's code, exact where one is")
+  sub->add_option("--type", command->type,
+                  "Of every matrix; auto: the nearest to each tensor's code, exact where one is. "
+                  "gguf: q8_0, q4_k, ...; compressed-tensors: int4, int8")
       ->type_name("TYPE")
       ->capture_default_str();
+  sub->add_option("--group", command->group,
+                  "compressed-tensors: inputs under one scale; 0: the whole row. Default: 32 at 4 "
+                  "bits and where integers are taken over, else 0")
+      ->check(CLI::IsMember({0, 32, 64, 128}))
+      ->type_name("N");
   sub->add_flag("--flat-config", command->flat_config,
                 "hf: config.json in the spelling from before transformers 5");
-  sub->add_option("--shard-gb", command->shard_gb, "hf: largest safetensors file, in GB")
+  sub->add_option("--shard-gb", command->shard_gb, "Folders: largest safetensors file, in GB")
       ->check(CLI::Range(0.001, 1e6))
       ->type_name("GB")
       ->capture_default_str();
-  sub->add_flag("--overwrite", command->overwrite, "hf: replace an existing folder");
+  sub->add_flag("--overwrite", command->overwrite, "Replace an existing folder");
   sub->add_option("-o,--output", command->output, "The file or folder to write")
       ->required()
       ->type_name("PATH");
@@ -126,7 +162,8 @@ void add_export(CLI::App& app, Action& action) {
   sub->footer(
       "Examples:\n  lapidary export e2b.lap --to gguf -o e2b.gguf\n"
       "  lapidary export e2b.lap --to gguf --type q4_k -o e2b-Q4_K.gguf\n"
-      "  lapidary export tuned.lap --to hf -o tuned-hf");
+      "  lapidary export tuned.lap --to hf -o tuned-hf\n"
+      "  lapidary export e2b.lap --to compressed-tensors --type int4 -o e2b-w4a16");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });
 }
 

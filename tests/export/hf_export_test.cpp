@@ -81,10 +81,10 @@ TEST(HfExport, EveryFamilyComesBackBitByBit) {
     TemporaryFolder folder;
     const auto model = converted(data_path(fixture), folder.file("m.lap"));
     HfExportOptions options;
-    options.shard_bytes = 100'000;  // several shards
-    const HfExportReport report = export_hf(*model, folder.file("hf"), options, Events{});
+    options.folder.shard_bytes = 100'000;  // several shards
+    const FolderReport report = export_hf(*model, folder.file("hf"), options, Events{});
     EXPECT_GT(report.n_shards, 1);
-    for (const HfExportReport::Tensor& t : report.tensors) EXPECT_TRUE(t.exact) << t.name;
+    for (const FolderReport::Tensor& t : report.tensors) EXPECT_TRUE(t.exact) << t.name;
 
     const auto back = converted(folder.file("hf"), folder.file("back.lap"));
     EXPECT_EQ(to_json(back->metadata().config), to_json(model->metadata().config));
@@ -130,7 +130,7 @@ TEST(HfExport, LeavesAnExistingFolderAlone) {
   fs::create_directory(folder.file("hf"));
   EXPECT_THROW(export_hf(*model, folder.file("hf"), {}, Events{}), Error);
   HfExportOptions options;
-  options.overwrite = true;
+  options.folder.overwrite = true;
   EXPECT_NO_THROW(export_hf(*model, folder.file("hf"), options, Events{}));
 }
 

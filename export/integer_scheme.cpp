@@ -1,0 +1,136 @@
+// A wish per tensor, then what its width and its partners leave of it.
+#include "export/integer_scheme.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string_view>
+
+#include "export/integer_rows.h"
+
+namespace lapidary {
+namespace {
+
+struct Linear {
+  std::string_view name;     // after "model.layers.N."
+  std::string_view partner;  // modules with the same word are fused
+};
+constexpr std::array kLinears = {
+    Linear{"self_attn.q_proj.weight", "qkv"},     Linear{"self_attn.k_proj.weight", "qkv"},
+    Linear{"self_attn.v_proj.weight", "qkv"},     Linear{"self_attn.o_proj.weight", "o"},
+    Linear{"mlp.gate_proj.weight", "gate_up"},    Linear{"mlp.up_proj.weight", "gate_up"},
+    Linear{"mlp.down_proj.weight", "down"},       Linear{"per_layer_input_gate.weight", "gate"},
+    Linear{"per_layer_projection.weight", "ple"}, Linear{"experts.gate_up_proj", "experts"},
+    Linear{"experts.down_proj", "experts"}};
+
+// "model.layers.7." of a name; empty when it lies outside the layers.
+std::string_view layer_prefix(std::string_view name) {
+  constexpr std::string_view kLayers = "model.layers.";
+  if (!name.starts_with(kLayers)) return {};
+  const size_t dot = name.find('.', kLayers.size());
+  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot + 1);
+}
+
+const Linear* find_linear(std::string_view name) {
+  const std::string_view prefix = layer_prefix(name);
+  if (prefix.empty()) return nullptr;
+  const auto found = std::find_if(kLinears.begin(), kLinears.end(), [&](const Linear& linear) {
+    return linear.name == name.substr(prefix.size());
+  });
+  return found == kLinears.end() ? nullptr : &*found;
+}
+
+IntegerScheme wish(const LapTensor& t, const IntegerChoice& choice) {
+  const CodeTraits& code = traits(t.code);
+  IntegerScheme scheme;
+  scheme.bits = choice.bits.value_or(code.is_float ? 0 : code.bits <= 4 ? 4 : 8);
+  if (scheme.bits == 0) return {};
+  const bool takes_over = has_integer_rows(t) && code.bits <= scheme.bits;
+  scheme.group = choice.group.value_or(takes_over || scheme.bits == 4 ? IntegerRow::kGroup : 0);
+  return scheme;
+}
+
+// What rows of k inputs can hold.
+IntegerScheme fitted(IntegerScheme scheme, int64_t k) {
+  if (scheme.bits == 0) return {};
+  while (scheme.group > IntegerRow::kGroup && k % scheme.group != 0) scheme.group /= 2;
+  if (scheme.group != 0 && k % scheme.group != 0) scheme = {8, 0};
+  if (scheme.group == 0 && k % 8 != 0) return {};
+  return scheme;
+}
+
+// The wider of two: floats over integers, 8 bits over 4, small groups over large ones.
+IntegerScheme wider(const IntegerScheme& a, const IntegerScheme& b) {
+  if (a.bits == 0 || b.bits == 0) return {};
+  IntegerScheme both{std::max(a.bits, b.bits), std::min(a.group, b.group)};
+  if (both.group == 0) both.group = std::max(a.group, b.group);
+  return both;
+}
+
+// What all the tensors of a fusion can hold. Fitting only ever narrows the choice, so it ends.
+IntegerScheme fitted_to_all(const std::vector<const LapTensor*>& tensors, IntegerScheme scheme) {
+  while (true) {
+    const IntegerScheme before = scheme;
+    for (const LapTensor* t : tensors) scheme = fitted(scheme, t->shape.back());
+    if (scheme == before) return scheme;
+  }
+}
+
+}  // namespace
+
+std::string quantizable_module(const std::string& tensor) {
+  if (!find_linear(tensor)) return {};
+  constexpr std::string_view kWeight = ".weight";
+  return tensor.ends_with(kWeight) ? tensor.substr(0, tensor.size() - kWeight.size()) : tensor;
+}
+
+bool is_taken_over(const LapTensor& tensor, const IntegerScheme& scheme) {
+  return scheme.group == IntegerRow::kGroup && has_integer_rows(tensor) &&
+         traits(tensor.code).bits <= scheme.bits;
+}
+
+std::string scheme_text(const IntegerScheme& scheme) {
+  return fmt::format("int{} per {}", scheme.bits,
+                     scheme.group == 0 ? "row" : std::to_string(scheme.group));
+}
+
+std::vector<IntegerScheme> choose_schemes(const LapReader& model, const IntegerChoice& choice,
+                                          std::vector<std::string>* notes) {
+  struct Fusion {
+    std::vector<const LapTensor*> tensors;
+    IntegerScheme wanted, scheme;
+  };
+  std::map<std::string, Fusion> fusions;
+  const auto key = [](const LapTensor& t, const Linear& linear) {
+    return fmt::format("{}{}", layer_prefix(t.name), linear.partner);
+  };
+  for (const LapTensor& t : model.index()) {
+    const Linear* linear = find_linear(t.name);
+    if (!linear) continue;
+    Fusion& fusion = fusions[key(t, *linear)];
+    const IntegerScheme own = wish(t, choice);
+    fusion.wanted = fusion.tensors.empty() ? own : wider(fusion.wanted, own);
+    fusion.tensors.push_back(&t);
+  }
+  for (auto& [name, fusion] : fusions) fusion.scheme = fitted_to_all(fusion.tensors, fusion.wanted);
+
+  std::vector<IntegerScheme> schemes;
+  for (const LapTensor& t : model.index()) {
+    const Linear* linear = find_linear(t.name);
+    if (!linear) {
+      schemes.emplace_back();
+      continue;
+    }
+    const Fusion& fusion = fusions.at(key(t, *linear));
+    schemes.push_back(fusion.scheme);
+    if (fusion.scheme != fusion.wanted)
+      notes->push_back(fmt::format("{}: rows of {} do not divide into groups of {}: {}", t.name,
+                                   t.shape.back(), fusion.wanted.group,
+                                   fusion.scheme.bits ? scheme_text(fusion.scheme) : "a float"));
+  }
+  return schemes;
+}
+
+}  // namespace lapidary

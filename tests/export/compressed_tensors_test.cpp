@@ -1,0 +1,217 @@
+// vLLM folders read back by their definition: integers that go over, rounding that is told, the
+// config that names every module once.
+#include "export/compressed_tensors.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "convert/convert.h"
+#include "convert/hf_source.h"
+#include "formats/file.h"
+#include "formats/safetensors.h"
+#include "quantize/quantize.h"
+#include "tests/test_data.h"
+
+namespace lapidary {
+namespace {
+
+using Json = nlohmann::json;
+
+class CompressedTensors : public ::testing::Test {
+ protected:
+  std::unique_ptr<LapReader> converted(const std::string& source) {
+    convert(*HfSource::open(source), folder_.file("m.lap"), Events{});
+    return LapReader::open(folder_.file("m.lap"));
+  }
+  std::unique_ptr<LapReader> quantized(const std::string& source, Code code,
+                                       std::vector<std::pair<std::string, Code>> keep = {}) {
+    QuantizeOptions options;
+    options.weights = code;
+    options.keep = std::move(keep);
+    quantize(*HfSource::open(source), folder_.file("q.lap"), options, Events{});
+    return LapReader::open(folder_.file("q.lap"));
+  }
+  FolderReport exported(const LapReader& model, IntegerChoice choice = {}) {
+    CompressedTensorsOptions options;
+    options.integers = choice;
+    options.folder.overwrite = true;
+    options.folder.n_threads = 2;
+    const FolderReport report =
+        export_compressed_tensors(model, folder_.file("ct"), options, Events{});
+    config_ = Json::parse(read_text(folder_.file("ct/config.json")))["quantization_config"];
+    return report;
+  }
+  SafetensorsSet read() { return SafetensorsSet::open_folder(folder_.file("ct")); }
+
+  // A module's weights by the format's definition, float32.
+  std::vector<float> weights(const SafetensorsSet& set, const std::string& module, int bits) {
+    const SafetensorsEntry* packed = set.find(module + ".weight_packed");
+    const SafetensorsEntry* scale = set.find(module + ".weight_scale");
+    const std::vector<int32_t> shape = set.read_ints(*set.find(module + ".weight_shape"));
+    EXPECT_EQ(packed->dtype, DType::kI32);
+    const std::vector<int32_t> words = set.read_ints(*packed);
+    const std::vector<float> scales = set.read_floats(*scale);
+    const int64_t rows = shape[0], k = shape[1], groups = scale->shape[1];
+    EXPECT_EQ(packed->shape, (std::vector<int64_t>{rows, k * bits / 32}));
+    std::vector<float> out;
+    for (int64_t i = 0; i < rows * k; ++i) {
+      const uint32_t word = static_cast<uint32_t>(words[static_cast<size_t>(i * bits / 32)]);
+      const int value = static_cast<int>(word >> (i * bits % 32) & ((1u << bits) - 1));
+      const size_t s = static_cast<size_t>(i / k * groups + i % k / (k / groups));
+      out.push_back(scales[s] * static_cast<float>(value - (1 << (bits - 1))));
+    }
+    return out;
+  }
+
+  TemporaryFolder folder_;
+  Json config_;
+};
+
+std::vector<float> values(const LapReader& model, const std::string& name) {
+  for (size_t i = 0; i < model.tensors().size(); ++i)
+    if (model.tensors()[i].name == name) {
+      std::vector<float> out(static_cast<size_t>(model.tensors()[i].elements()));
+      model.read_rows(i, 0, model.tensors()[i].rows(), out);
+      return out;
+    }
+  throw std::runtime_error("no tensor " + name);
+}
+
+double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
+  double error = 0, square = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    error += std::pow(a[i] - b[i], 2);
+    square += std::pow(b[i], 2);
+  }
+  return error / square;
+}
+
+TEST_F(CompressedTensors, PackedIntegersGoOverWithoutLoss) {
+  for (const auto& [code, bits] : {std::pair{Code::kW4x, 4}, {Code::kW8x, 8}})
+    for (const char* fixture : {"nano-e", "tiny-llama3", "tiny-gemma3"}) {
+      const auto model = quantized(data_path(fixture), code);
+      const FolderReport report = exported(*model);
+      const SafetensorsSet set = read();
+      int n_exact = 0;
+      for (const FolderReport::Tensor& t : report.tensors) {
+        if (quantizable_module(t.name).empty() || t.code != code) continue;
+        EXPECT_TRUE(t.exact) << t.name;
+        EXPECT_EQ(weights(set, quantizable_module(t.name), bits), values(*model, t.name)) << t.name;
+        ++n_exact;
+      }
+      EXPECT_GT(n_exact, 15);
+      EXPECT_EQ(config_["config_groups"]["group_0"]["targets"], Json::array({"Linear"}));
+      EXPECT_EQ(config_["config_groups"]["group_0"]["weights"]["group_size"], 32);
+    }
+}
+
+// A lattice of 4 bits is one of 8 bits, too.
+TEST_F(CompressedTensors, FourBitsGoOverIntoEight) {
+  const auto model = quantized(data_path("tiny-llama3"), Code::kW4x);
+  const FolderReport report = exported(*model, {.bits = 8, .group = {}});
+  const SafetensorsSet set = read();
+  const std::string module = "model.layers.1.mlp.down_proj";
+  EXPECT_EQ(weights(set, module, 8), values(*model, module + ".weight"));
+}
+
+TEST_F(CompressedTensors, OtherCodesAndFloatsAreRoundedAndSaidSo) {
+  const std::string name = "model.layers.0.mlp.down_proj", source = data_path("nano-e");
+  const auto master = converted(source);
+  struct Case {
+    IntegerChoice choice;
+    int bits;
+    double most;  // Gaussian weights: 0.0065 at 4 bits per 32; per row of 512, 8 bits lose 9e-5
+  };
+  for (const Case& c :
+       {Case{{.bits = 4, .group = {}}, 4, 0.008}, Case{{.bits = 8, .group = {}}, 8, 2e-4},
+        Case{{.bits = 8, .group = 32}, 8, 5e-5}}) {
+    exported(*master, c.choice);
+    const double error =
+        relative_error(weights(read(), name, c.bits), values(*master, name + ".weight"));
+    EXPECT_LT(error, c.most);
+    EXPECT_GT(error, c.most / 10);
+  }
+  const auto packed = quantized(source, Code::kW4);
+  for (const FolderReport::Tensor& t : exported(*packed).tensors)
+    EXPECT_FALSE(t.exact && t.code == Code::kW4) << t.name;
+  EXPECT_LT(relative_error(weights(read(), name, 4), values(*packed, name + ".weight")), 0.008);
+  EXPECT_NE(read_text(folder_.file("ct/README.md")).find("rounded to compressed-tensors"),
+            std::string::npos);
+}
+
+TEST_F(CompressedTensors, FusedPartnersShareTheWiderScheme) {
+  const auto model = quantized(data_path("tiny-llama3"), Code::kW4x,
+                               {{"model.layers.0.self_attn.q_proj.weight", Code::kW8x},
+                                {"model.layers.1.mlp.up_proj.weight", Code::kBF16}});
+  exported(*model);
+  const SafetensorsSet set = read();
+  for (const char* part : {"q_proj", "k_proj", "v_proj"}) {
+    const std::string module = std::string("model.layers.0.self_attn.") + part;
+    EXPECT_EQ(weights(set, module, 8), values(*model, module + ".weight"));
+  }
+  EXPECT_NE(set.find("model.layers.1.mlp.gate_proj.weight"), nullptr);
+  const Json& groups = config_["config_groups"];
+  ASSERT_EQ(groups.size(), 2u);
+  EXPECT_EQ(groups["group_1"]["targets"].size(), 3u);
+  const auto ignored = config_["ignore"].get<std::vector<std::string>>();
+  for (const char* name : {"lm_head", "model.layers.1.mlp.gate_proj", "model.layers.1.mlp.up_proj"})
+    EXPECT_EQ(std::count(ignored.begin(), ignored.end(), name), 1) << name;
+}
+
+TEST_F(CompressedTensors, NarrowRowsFallBackAndAreNamed) {
+  const auto master = converted(data_path("tiny-gemma4-omni"));  // per_layer_projection: 16 inputs
+  const FolderReport report = exported(*master, {.bits = 4, .group = {}});
+  EXPECT_TRUE(std::any_of(report.notes.begin(), report.notes.end(), [](const std::string& note) {
+    return note.find("per_layer_projection.weight: rows of 16") != std::string::npos;
+  }));
+  const std::string name = "model.layers.0.per_layer_projection";
+  EXPECT_LT(relative_error(weights(read(), name, 8), values(*master, name + ".weight")), 2e-4);
+}
+
+TEST_F(CompressedTensors, ExpertsBecomeModulesOfTheirOwn) {
+  const std::string source = shared_path("checkpoints/small-moe");
+  LAPIDARY_SKIP_WITHOUT(source);
+  const auto model = quantized(source, Code::kW4x);
+  exported(*model);
+  const SafetensorsSet set = read();
+  const std::string experts = "model.layers.1.experts.";
+  const std::vector<float> gate_up = values(*model, experts + "gate_up_proj");
+  const std::vector<float> down = values(*model, experts + "down_proj");
+  const size_t third = gate_up.size() / 32 / 2;  // gate or up of one of 32 experts
+  for (const size_t e : {size_t{0}, size_t{17}, size_t{31}}) {
+    const auto at = [&](const std::vector<float>& all, size_t first, size_t n) {
+      return std::vector<float>(all.begin() + static_cast<std::ptrdiff_t>(first),
+                                all.begin() + static_cast<std::ptrdiff_t>(first + n));
+    };
+    const std::string expert = experts + std::to_string(e);
+    EXPECT_EQ(weights(set, expert + ".gate_proj", 4), at(gate_up, 2 * e * third, third));
+    EXPECT_EQ(weights(set, expert + ".up_proj", 4), at(gate_up, (2 * e + 1) * third, third));
+    EXPECT_EQ(weights(set, expert + ".down_proj", 4),
+              at(down, e * down.size() / 32, down.size() / 32));
+  }
+}
+
+TEST_F(CompressedTensors, SameBytesForAnyNumberOfThreads) {
+  const auto model = quantized(data_path("nano-e"), Code::kW4);
+  std::vector<std::string> files;
+  for (const int threads : {1, 2}) {
+    CompressedTensorsOptions options;
+    options.folder.n_threads = threads;
+    const std::string out = folder_.file("ct" + std::to_string(threads));
+    export_compressed_tensors(*model, out, options, Events{});
+    files.push_back(read_text(out + "/model.safetensors"));
+  }
+  EXPECT_EQ(files[0], files[1]);
+}
+
+TEST_F(CompressedTensors, FloatsWithoutATypeAreRefused) {
+  const auto master = converted(data_path("tiny-qwen3"));
+  EXPECT_THROW(exported(*master), Error);
+  EXPECT_FALSE(path_exists(folder_.file("ct")));
+}
+
+}  // namespace
+}  // namespace lapidary
