@@ -13,6 +13,7 @@ const KernelTable kAvx2VnniKernels{
     .rotate = avx2::rotate,
     .quantize = avx2::quantize,
     .round_rows = avx2::round_rows,
+    .search_trellis = avx2::search_trellis,
     .matmul_float = avx2::matmul_float,
     .matmul_int8 = avx2vnni::matmul_int8,
     .add_outer_products = avx2::add_outer_products,

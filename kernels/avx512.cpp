@@ -14,6 +14,7 @@ const KernelTable kAvx512Kernels{
     .rotate = avx512::rotate,
     .quantize = avx512::quantize,
     .round_rows = avx512::round_rows,
+    .search_trellis = avx512::search_trellis,
     .matmul_float = avx512::matmul_float,
     .matmul_int8 = avx512::matmul_int8,
     .add_outer_products = avx512::add_outer_products,

@@ -17,6 +17,10 @@ void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
 void round_rows(Code code, bool has_multipliers, const float* x, int64_t ldx, int n,
                 RoundedRows* out) noexcept;
 
+// avx512_trellis_search.cpp
+void search_trellis(int bits, int n, const float* x, const float* w, float* scratch,
+                    uint8_t* symbols) noexcept;
+
 // avx512_matmul_float.cpp, avx512_matmul_int8.cpp
 void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
                   int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;

@@ -59,6 +59,13 @@ struct KernelTable {
   void (*round_rows)(Code code, bool has_multipliers, const float* x, int64_t ldx, int n,
                      RoundedRows* out) noexcept;
 
+  // The ring of n symbols whose levels come nearest to x, in levels' units: the least sum of
+  // (w (x - level))^2 that the search of kernels/trellis_search.h finds. scratch:
+  // trellis_scratch_floats(bits, n). Bit-equal in every table. REQUIRES: bits 3 to 6, n a multiple
+  // of 4 and at most kTrellisMostSteps, finite x and w with costs far below 1e30.
+  void (*search_trellis)(int bits, int n, const float* x, const float* w, float* scratch,
+                         uint8_t* symbols) noexcept;
+
   // y[t, r] = sum_k W[r, k] x[t, k] for the rows of panels [first_panel, first_panel + n_panels),
   // of any code; 16 rows are a panel in float codes too. y has stride `ldy` per token and is
   // indexed by absolute row; only logical rows are written. x [n_tokens, ldx]: packed codes read

@@ -11,6 +11,7 @@ const KernelTable kReferenceKernels{
     .rotate = reference::rotate,
     .quantize = reference::quantize,
     .round_rows = reference::round_rows,
+    .search_trellis = reference::search_trellis,
     .matmul_float = reference::matmul_float,
     .matmul_int8 = reference::matmul_int8,
     .add_outer_products = reference::add_outer_products,

@@ -194,6 +194,7 @@ void emit(Code code, const Block& block, const Choice& choice, const Levels& nea
 }  // namespace
 
 float largest_weight(Code code) {
+  if (traits(code).is_trellis) return kLargestF16 * 127;
   const int multiplier = std::max(1, traits(code).max_multiplier);
   return kLargestF16 * static_cast<float>(multiplier) * static_cast<float>(levels(code).back());
 }

@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "formats/error.h"
 #include "formats/float_codes.h"
+#include "formats/trellis.h"
 #include "kernels/kernels.h"
 #include "kernels/pack_lines.h"
 #include "kernels/reference_rotation.h"
+#include "quantize/trellis_rows.h"
 
 namespace lapidary {
 namespace {
@@ -43,8 +46,10 @@ struct Strip {
     return fits;
   }
 
-  // Rows and inputs that are no weights get the index that pack_panel pads with.
+  // Rows and inputs that are no weights get the index that pack_panel pads with; but a trellis's
+  // symbols reach into their neighbours' weights, and were chosen for that.
   void pad(Code code, int n_rows, int64_t used) {
+    if (traits(code).is_trellis) return;
     const uint8_t index = padding_index(code);
     for (int64_t k = used; k < width; ++k)
       for (int r = 0; r < kPanelRows; ++r) lines[k / 4 * 64 + r * 4 + k % 4] = index;
@@ -66,13 +71,21 @@ void add_rows(const RoundedRows& rounded, int n_rows, RoundingLoss* loss) {
 double error_on_padding(Code code, const Strip& strip, int64_t tile, int64_t block, int rest,
                         const RoundedRows& rounded, int n_rows) {
   const bool two_level = traits(code).multiplier_bits > 0;
+  const uint8_t* const indices = strip.lines + tile * kPanelRows;
+  int8_t integers[kPanelRows * kTileK];  // in the order of lines, without multipliers
+  if (traits(code).is_trellis)
+    for (int at = 0; at < kPanelRows * kTileK; at += kTrellisSteps)
+      trellis_levels(traits(code).bits, {indices + at, kTrellisSteps},
+                     {integers + at, kTrellisSteps});
+  else
+    for (int at = 0; at < kPanelRows * kTileK; ++at) integers[at] = levels(code)[indices[at]];
   double error = 0;
   for (int r = 0; r < n_rows; ++r) {
     const float scale = scale_to_float(ScaleType::kF16, rounded.scales[r]);
     float difference[kTileK];
     for (int64_t i = 0; i < kTileK; ++i) {
       const int64_t k = tile + i;
-      int integer = levels(code)[strip.lines[k / 4 * 64 + r * 4 + k % 4]];
+      int integer = integers[i / 4 * 64 + r * 4 + i % 4];
       if (two_level) integer *= rounded.multipliers[(block + i) / kGroupK][r];
       difference[i] = strip.x[r * strip.width + k] - scale * static_cast<float>(integer);
     }
@@ -97,8 +110,6 @@ RoundingLoss pack_panel_rows(const PackedGeometry& g, bool rotated, const FloatR
   LAPIDARY_CHECK(n_rows <= kPanelRows && rows.k == g.k);
   LAPIDARY_CHECK(static_cast<int64_t>(codes.size()) == g.panel_code_bytes);
   LAPIDARY_CHECK(static_cast<int64_t>(meta.size()) == g.panel_meta_bytes);
-  if (traits(g.code).is_trellis)
-    fail(ErrorCode::kUsage, "{}: this code can be read, not yet written", code_name(g.code));
   const KernelTable& table = kernels();
   const int64_t scale_k = traits(g.code).scale_k;
   const bool two_level = traits(g.code).multiplier_bits > 0;
@@ -108,6 +119,8 @@ RoundingLoss pack_panel_rows(const PackedGeometry& g, bool rotated, const FloatR
   Strip strip;
   RoundedRows rounded;
   RoundingLoss loss;
+  std::optional<TrellisSearcher> searcher;
+  if (traits(g.code).is_trellis) searcher.emplace(g.code);
   for (int64_t k = 0; k < g.padded_k; k += strip_k) {
     strip.width = std::min(strip_k, g.padded_k - k);
     const int64_t logical = std::min(strip.width, g.k - k);
@@ -118,8 +131,12 @@ RoundingLoss pack_panel_rows(const PackedGeometry& g, bool rotated, const FloatR
     loss.fits = strip.make_fit(g.code) && loss.fits;
     for (int64_t block = 0; block < used; block += scale_k) {
       rounded.indices = strip.lines + block * kPanelRows;
-      table.round_rows(g.code, two_level, strip.x + block, strip.width,
-                       static_cast<int>(std::min(scale_k, used - block)), &rounded);
+      const int n = static_cast<int>(std::min(scale_k, used - block));
+      if (searcher)
+        round_trellis_rows(*searcher, strip.x, strip.width, static_cast<int>(strip.width), n,
+                           &rounded);
+      else
+        table.round_rows(g.code, two_level, strip.x + block, strip.width, n, &rounded);
       add_rows(rounded, n_rows, &loss);
       std::memcpy(meta.data() + (k + block) / scale_k * kPanelRows * 2, rounded.scales,
                   sizeof rounded.scales);
@@ -141,8 +158,6 @@ RoundingLoss pack_panel_rows(const PackedGeometry& g, bool rotated, const FloatR
 
 RoundingLoss pack_table_records(const RowTableGeometry& g, const FloatRows& records, int64_t first,
                                 int count, std::span<uint8_t> out) {
-  if (traits(g.code).is_trellis)
-    fail(ErrorCode::kUsage, "{}: this code can be read, not yet written", code_name(g.code));
   LAPIDARY_CHECK(count <= kPanelRows && records.k == g.width);
   LAPIDARY_CHECK(static_cast<int64_t>(out.size()) == count * g.record_bytes);
   const KernelTable& table = kernels();
@@ -158,12 +173,17 @@ RoundingLoss pack_table_records(const RowTableGeometry& g, const FloatRows& reco
   RoundedRows rounded;
   rounded.indices = strip.lines;
   RoundingLoss loss;
+  std::optional<TrellisSearcher> searcher;
+  if (traits(g.code).is_trellis) searcher.emplace(g.code);
   for (int64_t k = 0; k < g.width; k += scale_k) {
     const int64_t n = std::min(scale_k, g.width - k);
     strip.width = n;
     strip.read(records, first, count, k, n);
     loss.fits = strip.make_fit(g.code) && loss.fits;
-    table.round_rows(g.code, two_level, strip.x, n, static_cast<int>(n), &rounded);
+    if (searcher)
+      round_trellis_records(*searcher, strip.x, n, static_cast<int>(n), &rounded);
+    else
+      table.round_rows(g.code, two_level, strip.x, n, static_cast<int>(n), &rounded);
     add_rows(rounded, count, &loss);
     for (int r = 0; r < count; ++r) {
       RecordIntegers& record = integers[static_cast<size_t>(r)];

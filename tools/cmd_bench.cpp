@@ -105,7 +105,9 @@ struct BenchCommand {
     const auto code = parse_code(weights);
     if (!code)
       fail(ErrorCode::kUsage,
-           "--weights \"{}\": expected w8, w6, w5, w4, w3, w4x, w8x, bf16, f16 or f32", weights);
+           "--weights \"{}\": expected t6, t5, t4, t3, w8, w6, w5, w4, w3, w4x, w8x, bf16, f16 or "
+           "f32",
+           weights);
     options.weights = *code;
     if (output.empty()) fail(ErrorCode::kUsage, "--synthetic needs -o FILE");
     const std::unique_ptr<ModelSource> source = synthetic_source(synthetic);

@@ -24,8 +24,8 @@ struct MergeCommand {
     if (!weights.empty()) {
       options.weights = parse_code(weights);
       if (!options.weights)
-        fail(ErrorCode::kUsage, "--weights \"{}\": expected w8, w6, w5, w4, w3, w4x or w8x",
-             weights);
+        fail(ErrorCode::kUsage,
+             "--weights \"{}\": expected t6, t5, t4, t3, w8, w6, w5, w4, w3, w4x or w8x", weights);
     }
     options.n_threads = n_threads;
     options.recipe = resolved_recipe(sub);

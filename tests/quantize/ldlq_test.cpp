@@ -6,10 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
 #include "kernels/kernels.h"
 #include "quantize/pack_rows.h"
 #include "quantize/scalar_rounder.h"
+#include "quantize/trellis_rounder.h"
 #include "tests/quantize/calibration_data.h"
 
 namespace lapidary {
@@ -116,18 +118,26 @@ struct Packed {
   }
 };
 
-Packed round_scalar(Code code, const Factor& f, const std::vector<float>& w, int64_t rows,
-                    int64_t k, bool rotated, int refits, ThreadPool& pool) {
+Packed round_code(Code code, const Factor& f, const std::vector<float>& w, int64_t rows, int64_t k,
+                  bool rotated, int refits, ThreadPool& pool) {
   Packed out{packed_geometry(code, rows, k), {}, {}, {}};
   out.codes.resize(static_cast<size_t>(out.g.code_bytes));
   out.meta.resize(static_cast<size_t>(out.g.meta_bytes));
   FloatMatrix strips = strips_of(w, rows, k, rotated), scratch;
-  ScalarRounder rounder(out.g, rotated, 0, out.codes, out.meta, {.refits = refits});
-  out.loss = round_with_feedback(f, 0, rows, strips.data(), rounder, scratch, pool);
+  std::unique_ptr<BlockRounder> rounder;
+  if (traits(code).is_trellis)
+    rounder = std::make_unique<TrellisRounder>(out.g, rotated, 0, out.codes, out.meta,
+                                               TrellisRounding{});
+  else
+    rounder = std::make_unique<ScalarRounder>(out.g, rotated, 0, out.codes, out.meta,
+                                              ScalarRounding{.refits = refits});
+  out.loss = round_with_feedback(f, 0, rows, strips.data(), *rounder, scratch, pool);
   return out;
 }
 
 constexpr Code kScalarCodes[] = {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3};
+constexpr Code kAllCodes[] = {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3,
+                              Code::kT3, Code::kT4, Code::kT5, Code::kT6};
 
 // Column by column inside scale blocks, across tiles and batches: the stored value is the nearest
 // of its row's and group's levels to the target of the definition.
@@ -138,7 +148,7 @@ TEST(Ldlq, ScalarCodesStoreTheNearestLevelToEachTarget) {
   const std::vector<float> x = correlated_rows(400, kN, 8), w = random_weights(kRows, kN, 9);
   const Factor f = factorize(hessian_of(x, kN, false, pool), 0.01, scratch, pool);
   for (const Code code : kScalarCodes) {
-    const Packed packed = round_scalar(code, f, w, kRows, kN, false, 2, pool);
+    const Packed packed = round_code(code, f, w, kRows, kN, false, 2, pool);
     const std::vector<float> stored = packed.values(kRows, false);
     for (const int64_t row : {int64_t{0}, int64_t{31}, int64_t{66}}) {
       const int64_t panel = row / kPanelRows;
@@ -189,7 +199,7 @@ TEST(Ldlq, LosesLessThanPlainRounding) {
   const std::vector<float> x = correlated_rows(900, kN, 10), w = random_weights(kRows, kN, 11);
   for (const bool rotated : {false, true}) {
     const Factor f = factorize(hessian_of(x, kN, rotated, pool), 0.01, scratch, pool);
-    for (const Code code : kScalarCodes) {
+    for (const Code code : kAllCodes) {
       const PackedGeometry g = packed_geometry(code, kRows, kN);
       Packed plain{g, std::vector<uint8_t>(g.code_bytes), std::vector<uint8_t>(g.meta_bytes), {}};
       const FloatRows rows{Code::kF32, reinterpret_cast<const uint8_t*>(w.data()), kN};
@@ -197,7 +207,7 @@ TEST(Ldlq, LosesLessThanPlainRounding) {
         pack_panel_rows(g, rotated, rows, p * kPanelRows, kPanelRows,
                         std::span(plain.codes).subspan(p * g.panel_code_bytes, g.panel_code_bytes),
                         std::span(plain.meta).subspan(p * g.panel_meta_bytes, g.panel_meta_bytes));
-      const Packed fed = round_scalar(code, f, w, kRows, kN, rotated, 2, pool);
+      const Packed fed = round_code(code, f, w, kRows, kN, rotated, 2, pool);
       const double before = output_error(x, w, plain.values(kRows, rotated), kRows, kN);
       const double after = output_error(x, w, fed.values(kRows, rotated), kRows, kN);
       EXPECT_LT(after, 0.6 * before) << code_name(code);
@@ -210,15 +220,17 @@ TEST(Ldlq, LosesLessThanPlainRounding) {
 TEST(Ldlq, WritesTheSameBytesAtAnyNumberOfThreads) {
   constexpr int64_t kN = 576, kRows = 200;
   const std::vector<float> x = correlated_rows(300, kN, 12), w = random_weights(kRows, kN, 13);
-  std::vector<Packed> results;
-  for (const int n_threads : {1, 2, 3}) {
-    ThreadPool pool(n_threads, n_threads);
-    FloatMatrix scratch;
-    const Factor f = factorize(hessian_of(x, kN, true, pool), 0.01, scratch, pool);
-    results.push_back(round_scalar(Code::kW4, f, w, kRows, kN, true, 2, pool));
-    EXPECT_EQ(results.back().codes, results.front().codes);
-    EXPECT_EQ(results.back().meta, results.front().meta);
-    EXPECT_EQ(results.back().loss.error, results.front().loss.error);
+  for (const Code code : {Code::kW4, Code::kT4}) {
+    std::vector<Packed> results;
+    for (const int n_threads : {1, 2, 3}) {
+      ThreadPool pool(n_threads, n_threads);
+      FloatMatrix scratch;
+      const Factor f = factorize(hessian_of(x, kN, true, pool), 0.01, scratch, pool);
+      results.push_back(round_code(code, f, w, kRows, kN, true, 2, pool));
+      EXPECT_EQ(results.back().codes, results.front().codes);
+      EXPECT_EQ(results.back().meta, results.front().meta);
+      EXPECT_EQ(results.back().loss.error, results.front().loss.error);
+    }
   }
 }
 
@@ -232,7 +244,7 @@ TEST(Ldlq, DeadInputsAreRoundedPlainly) {
     for (size_t i = 32; i < 64; ++i) x[t * kN + i] = 0;
   const std::vector<float> w = random_weights(kRows, kN, 15);
   const Factor f = factorize(hessian_of(x, kN, false, pool), 0.01, scratch, pool);
-  const Packed packed = round_scalar(Code::kW8, f, w, kRows, kN, false, 2, pool);
+  const Packed packed = round_code(Code::kW8, f, w, kRows, kN, false, 2, pool);
   const std::vector<float> stored = packed.values(kRows, false);
   for (int64_t r = 0; r < kRows; ++r)
     for (int64_t i = 32; i < 64; ++i)

@@ -17,8 +17,8 @@
 namespace lapidary {
 namespace {
 
-constexpr Code kPackedCodes[] = {Code::kW8, Code::kW6,  Code::kW5, Code::kW4,
-                                 Code::kW3, Code::kW4x, Code::kW8x};
+constexpr Code kPackedCodes[] = {Code::kW8,  Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x,
+                                 Code::kW8x, Code::kT3, Code::kT4, Code::kT5, Code::kT6};
 
 const TensorReport& tensor(const QuantizeReport& report, const std::string& name) {
   for (const TensorReport& t : report.tensors)
@@ -117,11 +117,9 @@ TEST(Quantize, ReportedLossIsTheLossOfTheStoredFile) {
 // The measured losses of trained weights; windows as in rounding_test, wider for real tensors.
 TEST(Quantize, TrainedWeightsLoseWhatTheCodeCosts) {
   const auto source = HfSource::open(data_path("nano-e"));
-  const std::pair<Code, double> expected[] = {{Code::kW8, 5e-5},
-                                              {Code::kW6, 7.5e-4},
-                                              {Code::kW5, 2.2e-3},
-                                              {Code::kW4, 7.2e-3},
-                                              {Code::kW3, 3.0e-2}};
+  const std::pair<Code, double> expected[] = {
+      {Code::kW8, 5e-5},   {Code::kW6, 7.5e-4}, {Code::kW5, 2.2e-3}, {Code::kW4, 7.2e-3},
+      {Code::kW3, 3.0e-2}, {Code::kT6, 4.0e-4}, {Code::kT4, 5.0e-3}, {Code::kT3, 1.9e-2}};
   for (const auto& [code, loss] : expected) {
     TemporaryFolder out;
     const QuantizeReport report = quantize(*source, out.file("q.lap"), with(code), Events{});
@@ -153,14 +151,16 @@ TEST(Quantize, AFolderAndItsConvertedFileGiveTheSameWeights) {
 TEST(Quantize, ThreadCountsDoNotChangeABit) {
   const auto source = HfSource::open(data_path("tiny-gemma4-omni"));
   TemporaryFolder out;
-  QuantizeOptions options = with(Code::kW3);
-  std::string first;
-  for (const int n_threads : {1, 2, 5}) {
-    options.n_threads = n_threads;
-    quantize(*source, out.file("q.lap"), options, Events{});
-    const std::string bytes = read_text(out.file("q.lap"));
-    if (first.empty()) first = bytes;
-    EXPECT_EQ(bytes, first) << n_threads;
+  for (const Code code : {Code::kW3, Code::kT4}) {
+    QuantizeOptions options = with(code);
+    std::string first;
+    for (const int n_threads : {1, 2, 5}) {
+      options.n_threads = n_threads;
+      quantize(*source, out.file("q.lap"), options, Events{});
+      const std::string bytes = read_text(out.file("q.lap"));
+      if (first.empty()) first = bytes;
+      EXPECT_EQ(bytes, first) << n_threads;
+    }
   }
 }
 

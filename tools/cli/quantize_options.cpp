@@ -12,7 +12,9 @@ namespace {
 
 Code require_code(const std::string& text) {
   if (const auto code = parse_code(text)) return *code;
-  fail(ErrorCode::kUsage, "code \"{}\": expected w8, w6, w5, w4, w3, w4x, w8x, bf16, f16 or f32",
+  fail(ErrorCode::kUsage,
+       "code \"{}\": expected t6, t5, t4, t3, w8, w6, w5, w4, w3, w4x, w8x, bf16, f16 "
+       "or f32",
        text);
 }
 
@@ -34,7 +36,9 @@ QuantizeOptions WeightOptions::resolve() const {
 }
 
 void add_weight_options(CLI::App& command, WeightOptions& options) {
-  command.add_option("--weights", options.weights, "Code of every matrix: w8 w6 w5 w4 w3 w4x w8x")
+  command
+      .add_option("--weights", options.weights,
+                  "Code of every matrix: t6 t5 t4 t3 w8 w6 w5 w4 w3 w4x w8x")
       ->type_name("CODE")
       ->capture_default_str();
   command.add_option("--keep", options.keep, "Another code for matching tensors; may be repeated")

@@ -1,0 +1,37 @@
+// Trellis codes under error feedback: a scale block's scales are chosen from the targets, then
+// sequences of 16 columns are searched one after another, each with the feedback of those behind.
+//
+// Inside a sequence no column can wait for another's error. Its targets are instead what would
+// leave none at all, and an error of column k counts as much as H says that it does by itself:
+// together the best a search can do that weighs steps one by one.
+#pragma once
+
+#include <span>
+
+#include "formats/packed_matrix.h"
+#include "quantize/block_rounder.h"
+
+namespace lapidary {
+
+struct TrellisRounding {
+  int refits = 0;  // of a block's scales, each followed by another search
+};
+
+class TrellisRounder : public BlockRounder {
+ public:
+  // Codes and meta of the panels of rows [first_row, ...): the caller's memory.
+  TrellisRounder(const PackedGeometry& g, bool rotated, int64_t first_row, std::span<uint8_t> codes,
+                 std::span<uint8_t> meta, const TrellisRounding& options);
+
+  int block_k() const override;
+  void round(const StripBlock& block) override;
+
+ private:
+  PackedGeometry g_;
+  int64_t used_k_;  // columns that hold weights
+  int64_t first_row_;
+  std::span<uint8_t> codes_, meta_;
+  TrellisRounding options_;
+};
+
+}  // namespace lapidary
