@@ -10,7 +10,7 @@
 #include "export/exact_blocks.h"
 #include "export/ggml_encode.h"
 #include "export/gguf_metadata.h"
-#include "export/gguf_names.h"
+#include "formats/gguf_names.h"
 #include "export/gguf_tokenizer.h"
 #include "formats/error.h"
 #include "formats/gguf.h"
@@ -149,7 +149,8 @@ class Exporter {
 GgmlType nearest_type(Code code) {
   static constexpr std::array<GgmlType, kCodeCount> kNearest{
       GgmlType::kF32,  GgmlType::kF16,  GgmlType::kBF16, GgmlType::kQ8_0, GgmlType::kQ6_K,
-      GgmlType::kQ5_K, GgmlType::kQ4_K, GgmlType::kQ3_K, GgmlType::kQ4_0, GgmlType::kQ8_0};
+      GgmlType::kQ5_K, GgmlType::kQ4_K, GgmlType::kQ3_K, GgmlType::kQ4_0, GgmlType::kQ8_0,
+      GgmlType::kQ3_K, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K};
   return kNearest[static_cast<size_t>(code)];
 }
 

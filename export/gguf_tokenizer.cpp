@@ -4,10 +4,10 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 
 #include "formats/error.h"
+#include "formats/gguf_vocabulary.h"
 #include "formats/json_guard.h"
 #include "formats/tokenizer_components.h"
 
@@ -16,37 +16,12 @@ namespace {
 
 using Json = nlohmann::json;
 
-// llama.h's llama_token_type.
-enum TokenType : int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
-
-// llama.cpp hides control tokens from its output, but chat parsers must see these.
-const std::set<std::string> kVisible{"<|channel>",   "<channel|>",       "<|tool_call>",
-                                     "<tool_call|>", "<|tool_response>", "<tool_response|>",
-                                     "<|\"|>"};
-
-// Split patterns that llama.cpp has built in, as tokenizer.json spells them.
-struct NamedPattern {
-  const char* pattern;
-  const char* name;
-};
-constexpr NamedPattern kPatterns[] = {
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "llama-bpe"},
-    {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
-     "qwen2"},
-};
-
 std::string pattern_name(const std::vector<ComponentStep>& steps) {
   for (const ComponentStep& step : steps)
     if (step.kind == StepKind::kSplitRegex)
-      for (const NamedPattern& known : kPatterns)
-        if (step.text == known.pattern) return known.name;
+      for (const GgufPattern& known : gguf_patterns())
+        if (step.text == known.pattern) return std::string(known.name);
   fail(ErrorCode::kBadData, "llama.cpp has no name for this tokenizer's split pattern");
-}
-
-bool is_byte_token(const std::string& text) {
-  return text.size() == 6 && text.starts_with("<0x") && text.ends_with(">") &&
-         text.find_first_not_of("0123456789ABCDEF", 3) == 5;
 }
 
 struct Vocabulary {
@@ -54,20 +29,20 @@ struct Vocabulary {
   std::vector<int32_t> types;
 
   Vocabulary(const Json& tokenizer, int vocab_size)
-      : tokens(static_cast<size_t>(vocab_size)), types(tokens.size(), kUnused) {
+      : tokens(static_cast<size_t>(vocab_size)), types(tokens.size(), kUnusedToken) {
     const bool byte_fallback = tokenizer.at("model").value("byte_fallback", false);
     for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = fmt::format("[PAD{}]", i);
     for (const auto& [text, id] : tokenizer.at("model").at("vocab").items())
-      set(id, text, byte_fallback && is_byte_token(text) ? kByte : kNormal);
+      set(id, text, byte_fallback && is_byte_token(text) ? kByteToken : kNormalToken);
     for (const Json& added : tokenizer.value("added_tokens", Json::array())) {
       const std::string text = added.at("content");
-      const bool control = added.value("special", false) && !kVisible.contains(text);
-      set(added.at("id"), text, control ? kControl : kUserDefined);
+      const bool control = added.value("special", false) && !is_visible_marker(text);
+      set(added.at("id"), text, control ? kControlToken : kUserDefinedToken);
     }
   }
 
  private:
-  void set(const Json& id, const std::string& text, TokenType type) {
+  void set(const Json& id, const std::string& text, GgufTokenType type) {
     const size_t at = id.get<size_t>();
     if (at >= tokens.size())
       fail(ErrorCode::kBadData, "token {} has id {}, the model has {} tokens", excerpt(text), at,

@@ -57,6 +57,8 @@ class GgufReader {
   const GgufValue* find(std::string_view key) const;  // null: not there
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   std::span<const uint8_t> data(const GgufTensor& tensor) const;  // mapped
+  // Lets the system forget these bytes of data(); they can be read again.
+  void release(std::span<const uint8_t> bytes) const;
 
  private:
   MappedFile file_;

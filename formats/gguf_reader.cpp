@@ -232,4 +232,8 @@ std::span<const uint8_t> GgufReader::data(const GgufTensor& tensor) const {
   return file_.bytes().subspan(data_start_ + tensor.offset, tensor.bytes());
 }
 
+void GgufReader::release(std::span<const uint8_t> bytes) const {
+  file_.release(static_cast<size_t>(bytes.data() - file_.bytes().data()), bytes.size());
+}
+
 }  // namespace lapidary

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "formats/lap_copy.h"
+#include "formats/provenance.h"
 
 namespace lapidary {
 namespace {
@@ -69,9 +70,20 @@ LapTensor plan_tensor(const SourceTensor& tensor, const ModelConfig& config,
   return entry;
 }
 
+// Floats that were quantized before and dequantized on the way in are no original either.
+void refuse_dequantized(const ModelSource& source) {
+  for (const std::string& step : provenance_from_json(source.metadata().provenance).lossy_steps)
+    if (step.starts_with("source: "))
+      fail(ErrorCode::kUsage,
+           "{}: made from quantized weights ({}); quantize the bf16 original, or give "
+           "--allow-requantize and accept the loss of both steps",
+           source.describe(), step.substr(8));
+}
+
 }  // namespace
 
 std::vector<LapTensor> plan_tensors(const ModelSource& source, const QuantizeOptions& options) {
+  if (!options.allow_requantize) refuse_dequantized(source);
   const ModelConfig& config = source.metadata().config;
   std::vector<LapTensor> plan;
   for (const SourceTensor& tensor : source.tensors()) {

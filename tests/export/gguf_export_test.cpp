@@ -10,7 +10,7 @@
 #include "convert/convert.h"
 #include "convert/hf_source.h"
 #include "export/gguf_metadata.h"
-#include "export/gguf_names.h"
+#include "formats/gguf_names.h"
 #include "formats/dtype.h"
 #include "formats/ggml_blocks.h"
 #include "formats/gguf.h"

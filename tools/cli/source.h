@@ -1,4 +1,5 @@
-// Opens what a user names: a Hugging Face folder or a .lap file as one ModelSource, a JSON file.
+// Opens what a user names: a Hugging Face folder, a .lap or a GGUF file as one ModelSource, a JSON
+// file.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 namespace lapidary {
 
 std::unique_ptr<ModelSource> open_source(const std::string& path);
+bool is_gguf(const std::string& path);  // by its first bytes; false when it cannot be read
 
 // The text of a JSON file. Throws kBadData, naming the file, when it is not one JSON value.
 std::string read_json(const std::string& path);

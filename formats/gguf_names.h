@@ -24,7 +24,8 @@ struct GgufPlace {
 // Throws kBadData for a tensor that the family does not have.
 GgufPlace gguf_place(const ModelConfig& config, const std::string& name);
 
-// Row of the source that stands at `row` of the output.
+// Row of our tensor that stands at `row` of GGUF's, and the other way round.
 int64_t source_row(const GgufPlace& place, int64_t row);
+int64_t gguf_row(const GgufPlace& place, int64_t row);
 
 }  // namespace lapidary

@@ -1,5 +1,5 @@
 // The map of names, one table for all families.
-#include "export/gguf_names.h"
+#include "formats/gguf_names.h"
 
 #include <fmt/format.h>
 
@@ -102,6 +102,12 @@ int64_t source_row(const GgufPlace& place, int64_t row) {
   if (place.interleaved_head == 0) return row;
   const int64_t d = place.interleaved_head, in_head = row % d;
   return row - in_head + in_head % 2 * (d / 2) + in_head / 2;
+}
+
+int64_t gguf_row(const GgufPlace& place, int64_t row) {
+  if (place.interleaved_head == 0) return row;
+  const int64_t d = place.interleaved_head, in_head = row % d;
+  return row - in_head + in_head % (d / 2) * 2 + in_head / (d / 2);
 }
 
 }  // namespace lapidary
