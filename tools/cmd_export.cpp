@@ -6,6 +6,7 @@
 #include "export/compressed_tensors.h"
 #include "export/gguf_export.h"
 #include "export/hf_export.h"
+#include "export/mlx_export.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
@@ -34,6 +35,8 @@ struct ExportCommand {
       report(export_hf(*reader, output, hf_options(), events));
     else if (to == "compressed-tensors")
       report(export_compressed_tensors(*reader, output, compressed_tensors_options(), events));
+    else if (to == "mlx")
+      report(export_mlx(*reader, output, mlx_options(), events));
     else
       report(export_gguf(*reader, output, gguf_options(), events));
     return 0;
@@ -56,7 +59,8 @@ struct ExportCommand {
   std::optional<int> integer_bits() const {
     if (type == "auto") return std::nullopt;
     if (type != "int4" && type != "int8")
-      fail(ErrorCode::kUsage, "--type \"{}\": expected auto, int4 or int8", type);
+      fail(ErrorCode::kUsage, "--type \"{}\": expected auto, int4, int8, or bf16 with --to mlx",
+           type);
     return type == "int4" ? 4 : 8;
   }
 
@@ -64,6 +68,18 @@ struct ExportCommand {
     CompressedTensorsOptions options;
     options.integers.bits = integer_bits();
     if (group >= 0) options.integers.group = group;
+    options.folder = folder_options();
+    return options;
+  }
+
+  MlxOptions mlx_options() const {
+    MlxOptions options;
+    if (type == "bf16")
+      options.bits = 0;
+    else
+      options.bits = integer_bits();
+    if (group == 0) fail(ErrorCode::kUsage, "--group 0: MLX has groups of 32, 64 or 128");
+    if (group > 0) options.group = group;
     options.folder = folder_options();
     return options;
   }
@@ -130,21 +146,23 @@ struct ExportCommand {
 
 void add_export(CLI::App& app, Action& action) {
   auto command = std::make_shared<ExportCommand>();
-  CLI::App* sub = app.add_subcommand("export", "For other runtimes: llama.cpp, transformers, vLLM");
+  CLI::App* sub =
+      app.add_subcommand("export", "For other runtimes: llama.cpp, transformers, vLLM, MLX");
   sub->add_option("model", command->model, "The .lap file")->required()->type_name("M.lap");
   sub->add_option("--to", command->to,
-                  "gguf (llama.cpp and its kin), hf (transformers), compressed-tensors (vLLM)")
+                  "gguf (llama.cpp and its kin), hf (transformers), compressed-tensors (vLLM), mlx")
       ->required()
-      ->check(CLI::IsMember({"gguf", "hf", "compressed-tensors"}))
+      ->check(CLI::IsMember({"gguf", "hf", "compressed-tensors", "mlx"}))
       ->type_name("FORMAT");
   sub->add_option("--type", command->type,
                   "Of every matrix; auto: the nearest to each tensor's code, exact where one is. "
-                  "gguf: q8_0, q4_k, ...; compressed-tensors: int4, int8")
+                  "gguf: q8_0, q4_k, ...; compressed-tensors and mlx: int4, int8; mlx: bf16")
       ->type_name("TYPE")
       ->capture_default_str();
   sub->add_option("--group", command->group,
-                  "compressed-tensors: inputs under one scale; 0: the whole row. Default: 32 at 4 "
-                  "bits and where integers are taken over, else 0")
+                  "compressed-tensors and mlx: inputs under one scale; 0: the whole row. Default: "
+                  "32 where integers are taken over; else compressed-tensors 32 at 4 bits and 0 at "
+                  "8, mlx 64")
       ->check(CLI::IsMember({0, 32, 64, 128}))
       ->type_name("N");
   sub->add_flag("--flat-config", command->flat_config,
@@ -163,7 +181,8 @@ void add_export(CLI::App& app, Action& action) {
       "Examples:\n  lapidary export e2b.lap --to gguf -o e2b.gguf\n"
       "  lapidary export e2b.lap --to gguf --type q4_k -o e2b-Q4_K.gguf\n"
       "  lapidary export tuned.lap --to hf -o tuned-hf\n"
-      "  lapidary export e2b.lap --to compressed-tensors --type int4 -o e2b-w4a16");
+      "  lapidary export e2b.lap --to compressed-tensors --type int4 -o e2b-w4a16\n"
+      "  lapidary export e2b.lap --to mlx --type int4 -o e2b-mlx");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });
 }
 
