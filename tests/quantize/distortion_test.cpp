@@ -85,7 +85,9 @@ constexpr Expected kExpected[] = {
     {Code::kW8, 256, 3.891e-5, 3.824e-5},  {Code::kW6, 64, 6.254e-4, 6.161e-4},
     {Code::kW5, 32, 1.957e-3, 1.913e-3},   {Code::kW4, 16, 6.848e-3, 6.714e-3},
     {Code::kW3, 8, 2.972e-2, 2.922e-2},    {Code::kW4x, 16, 6.568e-3, 1.042e-2},
-    {Code::kW8x, 256, 2.355e-5, 3.786e-5},
+    {Code::kW8x, 256, 2.355e-5, 3.786e-5}, {Code::kT6, 64, 3.374e-4, 3.374e-4},
+    {Code::kT5, 32, 1.184e-3, 1.184e-3},   {Code::kT4, 16, 4.598e-3, 4.605e-3},
+    {Code::kT3, 8, 1.820e-2, 1.823e-2},
 };
 
 TEST(Distortion, TheComparedUniformQuantizerIsTheKnownOne) {
