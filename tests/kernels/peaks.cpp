@@ -1,37 +1,18 @@
-// Twelve independent accumulators hide the latency of every instruction measured here (4 to 5
-// cycles, two a cycle). Assembly, so that no compiler finds out that the sums are wanted by nobody.
+// The machine's roofs come from kernels/machine_probe, on one thread; float32, which no kernel of
+// the products needs a roof for, is measured here. Twelve independent accumulators hide the latency
+// of four to five cycles at two a cycle; assembly, so that no compiler finds out that the sums are
+// wanted by nobody.
 #include "tests/kernels/peaks.h"
 
 #include <algorithm>
-#include <cstring>
 #include <ctime>
-#include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "kernels/machine_probe.h"
 
 namespace lapidary {
 namespace {
 
-// Of this thread's own time, which other programs on the machine disturb least.
-double cpu_seconds() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
-}
-
-// Units per second of `run`, which does `units` of them: the best of ten.
-template <class Run>
-double best_rate(double units, Run run) {
-  double best = 0;
-  for (int i = 0; i < 10; ++i) {
-    const double start = cpu_seconds();
-    run();
-    best = std::max(best, units / (cpu_seconds() - start));
-  }
-  return best;
-}
+constexpr int kPasses = 10;  // any may be disturbed: the best counts
 
 #if defined(__x86_64__)
 
@@ -46,62 +27,45 @@ constexpr int64_t kRounds = 1'000'000;
                        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
                          "xmm9", "xmm10", "xmm11");                                              \
   }
-#define LAPIDARY_VNNI512(n) "vpdpbusd %%zmm13, %%zmm12, %%zmm" #n "\n"
-#define LAPIDARY_VNNI256(n) "%{vex%} vpdpbusd %%ymm13, %%ymm12, %%ymm" #n "\n"
-#define LAPIDARY_MADDUBS(n) "vpmaddubsw %%ymm13, %%ymm12, %%ymm" #n "\n"
 #define LAPIDARY_FMA512(n) "vfmadd231ps %%zmm13, %%zmm12, %%zmm" #n "\n"
 #define LAPIDARY_FMA256(n) "vfmadd231ps %%ymm13, %%ymm12, %%ymm" #n "\n"
 
-LAPIDARY_LOOP(vnni512, "avx512vnni", LAPIDARY_VNNI512)
-LAPIDARY_LOOP(vnni256, "avxvnni", LAPIDARY_VNNI256)
-LAPIDARY_LOOP(maddubs, "avx2", LAPIDARY_MADDUBS)
 LAPIDARY_LOOP(fma512, "avx512f", LAPIDARY_FMA512)
 LAPIDARY_LOOP(fma256, "fma", LAPIDARY_FMA256)
 
-// 12 instructions of `lanes` products each.
-double rate(void (*loop)(), int lanes) { return best_rate(2.0 * 12 * lanes * kRounds, loop) / 1e9; }
-
-// Four streams, and every line fetched 4 KiB ahead: the fastest of what was tried.
-__attribute__((target("avx2"))) uint8_t read_all(const uint8_t* p, int64_t n) {
-  constexpr int64_t kStreams = 4, kAhead = 4096;
-  __m256i sums[kStreams][2] = {};
-  for (int64_t i = 0; i < n / kStreams; i += 64)
-#pragma GCC unroll 4
-    for (int64_t s = 0; s < kStreams; ++s) {
-      const uint8_t* line = p + s * (n / kStreams) + i;
-      _mm_prefetch(reinterpret_cast<const char*>(line + kAhead), _MM_HINT_T0);
-      for (int half = 0; half < 2; ++half)
-        sums[s][half] = _mm256_xor_si256(
-            sums[s][half], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line) + half));
-    }
-  uint8_t all[sizeof sums], out = 0;
-  std::memcpy(all, sums, sizeof sums);
-  for (const uint8_t byte : all) out = static_cast<uint8_t>(out ^ byte);
-  return out;
+// Of this thread's own time, which other programs on the machine disturb least.
+double cpu_seconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return double(now.tv_sec) + 1e-9 * double(now.tv_nsec);
 }
 
-#else
-
-uint8_t read_all(const uint8_t* p, int64_t n) {
-  uint64_t sum = 0, word;
-  for (int64_t i = 0; i < n; i += 8) {
-    std::memcpy(&word, p + i, sizeof word);
-    sum ^= word;
+// 12 instructions of `lanes` products each, in 1e9 operations per second.
+double rate(void (*loop)(), int lanes) {
+  double best = 0;
+  for (int i = 0; i < kPasses; ++i) {
+    const double start = cpu_seconds();
+    loop();
+    best = std::max(best, 2.0 * 12 * lanes * kRounds / (cpu_seconds() - start));
   }
-  return static_cast<uint8_t>(sum);
+  return best / 1e9;
 }
 
 #endif
+
+template <class Pass>
+double best_of(Pass pass) {
+  double best = 0;
+  for (int i = 0; i < kPasses; ++i) best = std::max(best, pass());
+  return best;
+}
 
 }  // namespace
 
-double int8_peak_gops([[maybe_unused]] Isa isa) {
-#if defined(__x86_64__)
-  if (isa >= Isa::kAvx512) return rate(vnni512, 64);
-  if (isa == Isa::kAvx2Vnni) return rate(vnni256, 32);
-  if (isa == Isa::kAvx2) return rate(maddubs, 32);
-#endif
-  return 0;
+double int8_peak_gops(Isa isa) {
+  if (isa == Isa::kReference) return 0;
+  MachineProbe probe(1);
+  return 1e3 * best_of([&] { return probe.int8_tops(isa); });
 }
 
 double float_peak_gflops([[maybe_unused]] Isa isa) {
@@ -113,10 +77,8 @@ double float_peak_gflops([[maybe_unused]] Isa isa) {
 }
 
 double read_peak_gbps() {
-  constexpr int64_t kBytes = int64_t{256} << 20;
-  const std::vector<uint8_t> bytes(kBytes, 1);
-  volatile uint8_t sink = 0;
-  return best_rate(double(kBytes), [&] { sink = sink + read_all(bytes.data(), kBytes); }) / 1e9;
+  MachineProbe probe(1);
+  return best_of([&] { return probe.read_gbps(); });
 }
 
 }  // namespace lapidary

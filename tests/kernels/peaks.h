@@ -13,7 +13,7 @@ double int8_peak_gops(Isa isa);
 // float32 fused multiply-adds on registers, in 1e9 operations per second. 0 for the reference.
 double float_peak_gflops(Isa isa);
 
-// Reading 256 MiB once over, in 1e9 bytes per second, the best of several times.
+// Reading memory far beyond the caches, in 1e9 bytes per second, the best of several times.
 double read_peak_gbps();
 
 }  // namespace lapidary
