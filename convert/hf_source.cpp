@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "convert/companions.h"
+#include "convert/license.h"
 #include "convert/tensor_map.h"
 #include "formats/error.h"
 #include "formats/float_codes.h"
@@ -68,6 +69,7 @@ class HfFolder final : public HfSource {
     provenance.source_kind = "huggingface";
     provenance.source_name = base_name();
     provenance.skipped = mapped_.skipped;
+    provenance.license = read_license(folder_ + "/README.md");
     metadata_.provenance = to_json(provenance);
     metadata_.recipe = "{}";
   }

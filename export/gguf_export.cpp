@@ -1,6 +1,8 @@
 // Choosing types, then one pass over the tensors.
 #include "export/gguf_export.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -10,10 +12,12 @@
 #include "export/exact_blocks.h"
 #include "export/ggml_encode.h"
 #include "export/gguf_metadata.h"
-#include "formats/gguf_names.h"
 #include "export/gguf_tokenizer.h"
+#include "export/modelfile.h"
 #include "formats/error.h"
+#include "formats/file.h"
 #include "formats/gguf.h"
+#include "formats/gguf_names.h"
 #include "kernels/thread_pool.h"
 
 namespace lapidary {
@@ -144,6 +148,22 @@ class Exporter {
   GgufExportReport report_;
 };
 
+void write_companions(const LapReader& model, const std::string& output, ModelCard card,
+                      const GgufExportReport& report) {
+  const std::filesystem::path path(output);
+  const std::string stem = (path.parent_path() / path.stem()).string();
+  const std::string name = path.filename().string();
+  card.title = path.stem().string();
+  card.library = "gguf";
+  card.content_hash = model.content_hash();
+  if (!std::all_of(report.tensors.begin(), report.tensors.end(), [](auto& t) { return t.exact; }))
+    card.lossy_steps.push_back("weights were rounded to GGUF types");
+  card.usage = fmt::format("```\nllama-cli -m {}\nollama create {} -f {}.Modelfile\n```", name,
+                           card.title, card.title);
+  write_text_atomically(stem + ".README.md", model_card(model.metadata(), card));
+  write_text_atomically(stem + ".Modelfile", ollama_modelfile(model, name));
+}
+
 }  // namespace
 
 GgmlType nearest_type(Code code) {
@@ -165,7 +185,9 @@ GgufExportReport export_gguf(const LapReader& model, const std::string& output,
                              const GgufExportOptions& options, const Events& events) {
   if (options.type && !can_encode(*options.type))
     fail(ErrorCode::kUsage, "GGUF type {} can be read but not written", traits(*options.type).name);
-  return Exporter(model, options).run(output, events);
+  GgufExportReport report = Exporter(model, options).run(output, events);
+  write_companions(model, output, options.card, report);
+  return report;
 }
 
 }  // namespace lapidary

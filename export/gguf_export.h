@@ -1,7 +1,7 @@
 // A model as a GGUF file, for llama.cpp and what is built on it.
 //
 // Streams: a few megabytes of rows at a time are decoded, rounded and written; the file appears
-// whole or not at all.
+// whole or not at all. Beside NAME.gguf stand NAME.Modelfile for Ollama and NAME.README.md.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "export/model_card.h"
 #include "formats/events.h"
 #include "formats/ggml_type.h"
 #include "formats/lap.h"
@@ -19,7 +20,8 @@ struct GgufExportOptions {
   // Type of every matrix. Nothing: each tensor gets the type nearest to its code (see
   // nearest_type).
   std::optional<GgmlType> type;
-  int n_threads = 0;  // 0: all cores
+  int n_threads = 0;    // 0: all cores
+  ModelCard card = {};  // what the caller knows; the rest is filled in
 };
 
 struct GgufExportReport {

@@ -1,5 +1,5 @@
-// The README.md of an exported folder: what the files are, what was made of which source, every
-// lossy step.
+// The README.md of what was exported: what the files are, what was made of which source, every
+// lossy step, the licence, the verdict of `lapidary verify`.
 #pragma once
 
 #include <string>
@@ -16,7 +16,9 @@ struct ModelCard {
   std::string content_hash;              // of the .lap that was exported
   std::vector<std::string> lossy_steps;  // of this export
   std::vector<std::string> notes;        // Markdown: what else a reader should know
+  std::string verify_report;             // JSON of `verify --json`; empty: none
 };
+// Throws kBadData when the report is not one of `lapidary verify`.
 std::string model_card(const ModelMetadata& metadata, const ModelCard& card);
 
 }  // namespace lapidary

@@ -35,6 +35,7 @@ std::string to_json(const Provenance& p) {
   json["tool"] = p.tool;
   json["lossy_steps"] = p.lossy_steps;
   json["skipped"] = p.skipped;
+  if (!p.license.empty()) json["license"] = p.license;
   // A folder's name may hold any bytes; `replace` keeps the text valid UTF-8.
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -53,6 +54,10 @@ Provenance provenance_from_json(std::string_view text) {
   p.tool = text_at(json, "tool");
   p.lossy_steps = texts_at(json, "lossy_steps");
   p.skipped = texts_at(json, "skipped");
+  const auto license = json.find("license");
+  if (license != json.end() && license->is_object())
+    for (const auto& [key, value] : license->items())
+      if (value.is_string()) p.license[key] = value.get<std::string>();
   return p;
 }
 

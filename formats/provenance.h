@@ -2,13 +2,14 @@
 //
 //   {"source": {"kind": "huggingface", "name": "gemma-4-e2b", "content_hash": "<32 hex digits>"},
 //    "tool": "lapidary 0.1.0", "lossy_steps": ["quantize w4 ..."], "skipped": ["vision_tower:
-//    ..."]}
+//    ..."], "license": {"license": "gemma"}}
 //
 // source.content_hash identifies the float weights everything else was made from, as content_hash()
 // gives it for a converted file; it survives quantization, so that an adapter trained on a packed
 // model can be merged into its master.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,8 @@ struct Provenance {
   std::string tool{kToolVersion};
   std::vector<std::string> lossy_steps;  // in the order they were taken
   std::vector<std::string> skipped;      // tensors of the source left out, by group
+  // "license", "license_name", "license_link" of the source's model card, those that it has.
+  std::map<std::string, std::string> license;
 };
 
 // An unknown source_hash is written as 32 zeros, so that filling it in keeps the text's length.

@@ -3,10 +3,13 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "export/adapter_export.h"
 #include "export/compressed_tensors.h"
 #include "export/gguf_export.h"
 #include "export/hf_export.h"
 #include "export/mlx_export.h"
+#include "formats/file.h"
+#include "formats/peft.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
@@ -19,7 +22,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct ExportCommand {
-  std::string model, output, to, type = "auto";
+  std::string model, output, to, type = "auto", base, verify_report;
   bool flat_config = false, overwrite = false;
   int group = -1;
   double shard_gb = 5;
@@ -27,7 +30,9 @@ struct ExportCommand {
   OutputOptions out;
 
   int run() const {
-    refuse_to_replace(output, {model});
+    refuse_to_replace(output, {model, base, verify_report});
+    if (path_exists(model + "/adapter_config.json")) return run_adapter();
+    if (!base.empty()) fail(ErrorCode::kUsage, "--base is for adapters; {} is a model", model);
     const auto reader = LapReader::open(model);
     ProgressLine progress(out.quiet);
     const Events events = progress.events();
@@ -42,6 +47,32 @@ struct ExportCommand {
     return 0;
   }
 
+  int run_adapter() const {
+    if (to != "gguf" && to != "mlx")
+      fail(ErrorCode::kUsage, "{} is an adapter: --to gguf or mlx (it is a PEFT folder already)",
+           model);
+    if (base.empty())
+      fail(ErrorCode::kUsage, "{} is an adapter: name the model it belongs to with --base M.lap",
+           model);
+    const PeftAdapter adapter = read_peft(model);
+    const auto reader = LapReader::open(base);
+    const ModelConfig& config = reader->metadata().config;
+    const AdapterReport r = to == "gguf" ? export_adapter_gguf(adapter, config, output)
+                                         : export_adapter_mlx(adapter, config, output, overwrite);
+    if (out.json)
+      fmt::print("{}\n", Json{{"modules", r.n_modules}, {"bytes", r.bytes}}.dump());
+    else
+      fmt::print("{}: {} modules, {}\n", output, r.n_modules,
+                 format_bytes(static_cast<double>(r.bytes)));
+    return 0;
+  }
+
+  ModelCard card() const {
+    ModelCard card;
+    if (!verify_report.empty()) card.verify_report = read_text(verify_report, uint64_t{64} << 20);
+    return card;
+  }
+
   FolderOptions folder_options() const {
     return {static_cast<uint64_t>(shard_gb * 1e9), overwrite, n_threads};
   }
@@ -52,6 +83,7 @@ struct ExportCommand {
     HfExportOptions options;
     options.dialect = flat_config ? HfDialect::kFlat : HfDialect::kTransformers5;
     options.folder = folder_options();
+    options.card = card();
     return options;
   }
 
@@ -69,6 +101,7 @@ struct ExportCommand {
     options.integers.bits = integer_bits();
     if (group >= 0) options.integers.group = group;
     options.folder = folder_options();
+    options.card = card();
     return options;
   }
 
@@ -81,12 +114,14 @@ struct ExportCommand {
     if (group == 0) fail(ErrorCode::kUsage, "--group 0: MLX has groups of 32, 64 or 128");
     if (group > 0) options.group = group;
     options.folder = folder_options();
+    options.card = card();
     return options;
   }
 
   GgufExportOptions gguf_options() const {
     GgufExportOptions options;
     options.n_threads = n_threads;
+    options.card = card();
     if (type == "auto") return options;
     options.type = parse_ggml_type(type);
     if (!options.type)
@@ -148,7 +183,9 @@ void add_export(CLI::App& app, Action& action) {
   auto command = std::make_shared<ExportCommand>();
   CLI::App* sub =
       app.add_subcommand("export", "For other runtimes: llama.cpp, transformers, vLLM, MLX");
-  sub->add_option("model", command->model, "The .lap file")->required()->type_name("M.lap");
+  sub->add_option("model", command->model, "The .lap file, or a PEFT adapter's folder")
+      ->required()
+      ->type_name("M.lap|DIR");
   sub->add_option("--to", command->to,
                   "gguf (llama.cpp and its kin), hf (transformers), compressed-tensors (vLLM), mlx")
       ->required()
@@ -171,6 +208,11 @@ void add_export(CLI::App& app, Action& action) {
       ->check(CLI::Range(0.001, 1e6))
       ->type_name("GB")
       ->capture_default_str();
+  sub->add_option("--base", command->base, "Adapters: the model they belong to")
+      ->type_name("M.lap");
+  sub->add_option("--report", command->verify_report,
+                  "Output of verify --json, whose verdict goes into the README")
+      ->type_name("FILE");
   sub->add_flag("--overwrite", command->overwrite, "Replace an existing folder");
   sub->add_option("-o,--output", command->output, "The file or folder to write")
       ->required()
@@ -182,7 +224,8 @@ void add_export(CLI::App& app, Action& action) {
       "  lapidary export e2b.lap --to gguf --type q4_k -o e2b-Q4_K.gguf\n"
       "  lapidary export tuned.lap --to hf -o tuned-hf\n"
       "  lapidary export e2b.lap --to compressed-tensors --type int4 -o e2b-w4a16\n"
-      "  lapidary export e2b.lap --to mlx --type int4 -o e2b-mlx");
+      "  lapidary export e2b.lap --to mlx --type int4 -o e2b-mlx\n"
+      "  lapidary export adapter --to gguf --base e2b.lap -o adapter.gguf");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });
 }
 

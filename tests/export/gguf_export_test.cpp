@@ -10,10 +10,10 @@
 #include "convert/convert.h"
 #include "convert/hf_source.h"
 #include "export/gguf_metadata.h"
-#include "formats/gguf_names.h"
 #include "formats/dtype.h"
 #include "formats/ggml_blocks.h"
 #include "formats/gguf.h"
+#include "formats/gguf_names.h"
 #include "quantize/quantize.h"
 #include "tests/test_data.h"
 
