@@ -137,6 +137,9 @@ const KernelTable& kernels_up_to(std::string_view cap);
 // All tables this machine can run, the reference first: for tests.
 std::vector<const KernelTable*> available_kernels();
 
+// Rows [first, first + count) of a matrix. REQUIRES: a float code, or first a multiple of 16.
+MatrixView rows_of(const MatrixView& w, int64_t first, int64_t count);
+
 inline int64_t n_panels(const MatrixView& w) { return (w.rows + kPanelRows - 1) / kPanelRows; }
 inline int64_t padded_k(const MatrixView& w) {
   return traits(w.code).is_float ? w.k : (w.k + kTileK - 1) / kTileK * kTileK;

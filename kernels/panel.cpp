@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "formats/error.h"
 #include "formats/trellis.h"
 
 namespace lapidary {
@@ -105,6 +106,20 @@ void decode_tile(const PackedGeometry& g, const PanelParts& parts, int64_t tile,
 
 float panel_scale(const MatrixView& w, const PanelParts& parts, int64_t block, int row) {
   return scale_to_float(w.scale_type, load_u16(parts.scales + 2 * (block * kPanelRows + row)));
+}
+
+MatrixView rows_of(const MatrixView& w, int64_t first, int64_t count) {
+  MatrixView part = w;
+  part.rows = count;
+  if (traits(w.code).is_float) {
+    part.codes += first * w.k * traits(w.code).bits / 8;
+    return part;
+  }
+  LAPIDARY_CHECK(first % kPanelRows == 0);
+  const PackedGeometry g = packed_geometry(w.code, w.rows, w.k);
+  part.codes += first / kPanelRows * g.panel_code_bytes;
+  part.meta += first / kPanelRows * g.panel_meta_bytes;
+  return part;
 }
 
 }  // namespace lapidary

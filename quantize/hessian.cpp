@@ -68,6 +68,10 @@ bool Hessian::add(const float* x, int64_t n_rows, const float* factors, FloatMat
   return finite;
 }
 
+void Hessian::add(const Hessian& other, ThreadPool& pool) {
+  shrink_towards(other, other.weight_, pool);
+}
+
 void Hessian::shrink_towards(const Hessian& all, double w, ThreadPool& pool) {
   LAPIDARY_CHECK(all.n_ == n_ && all.rotated_ == rotated_);
   if (all.weight_ == 0) return;

@@ -33,6 +33,8 @@ class Hessian {
   // [padded_n, 512]. False when a row holds NaN or infinity; the sums are spoilt then.
   bool add(const float* x, int64_t n_rows, const float* factors, FloatMatrix& scratch,
            ThreadPool& pool);
+  // Sums of the same inputs over other tokens.
+  void add(const Hessian& other, ThreadPool& pool);
   // this = (this + w * all / all.weight()) for an expert that saw few tokens: its own sums count as
   // they are, the layer's as those of `w` tokens. REQUIRES: the same n and basis.
   void shrink_towards(const Hessian& all, double w, ThreadPool& pool);

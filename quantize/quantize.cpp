@@ -13,6 +13,7 @@
 #include "formats/stages.h"
 #include "formats/tokenizer_tables.h"
 #include "kernels/thread_pool.h"
+#include "quantize/calibrator.h"
 #include "quantize/pack_rows.h"
 #include "quantize/row_stream.h"
 #include "quantize/tensor_plan.h"
@@ -33,13 +34,15 @@ struct Work {
 class Quantizer {
  public:
   Quantizer(const ModelSource& source, const std::vector<LapTensor>& entries, LapWriter* writer,
-            ThreadPool* pool, const Events& events, bool hash_source)
+            ThreadPool* pool, const Events& events, bool hash_source, const WorkFolder* finished)
       : source_(source),
         entries_(entries),
         writer_(*writer),
         pool_(*pool),
         events_(events),
         stream_(source, hash_source),
+        hash_source_(hash_source),
+        finished_(finished),
         losses_(entries.size()) {
     progress_.what = "weights";
     for (const SourceTensor& t : source.tensors()) progress_.total += t.elements();
@@ -52,7 +55,7 @@ class Quantizer {
         static_cast<int64_t>(chunks.size()),
         [&](int64_t i, Work& work) {
           work.chunk = chunks[static_cast<size_t>(i)];
-          stream_.read(work.chunk, &work.rows);
+          if (hash_source_ || !is_finished(work.chunk.tensor)) stream_.read(work.chunk, &work.rows);
         },
         [&](Work& work) { round(work); }, [&](Work& work) { write(work); });
     return losses_;
@@ -62,11 +65,15 @@ class Quantizer {
   std::string source_hash() const { return stream_.content_hash(); }
 
  private:
+  bool is_finished(size_t index) const { return finished_ && finished_->pieces().contains(index); }
+
   void round(Work& work) {
     const size_t index = work.chunk.tensor;
     const LapTensor& entry = entries_[index];
     progress_.detail = entry.name;
-    if (entry.layout == Layout::kPanels)
+    if (is_finished(index)) {
+      // Its bytes lie in the work folder.
+    } else if (entry.layout == Layout::kPanels)
       round_panels(entry, work);
     else if (!traits(entry.code).is_float)
       round_table(entry, work);
@@ -148,7 +155,9 @@ class Quantizer {
   void write(const Work& work) {
     const RowChunk& chunk = work.chunk;
     const LapTensor& entry = entries_[chunk.tensor];
-    if (entry.layout == Layout::kPanels) {
+    if (is_finished(chunk.tensor)) {
+      if (chunk.is_last) finished_->copy(chunk.tensor, writer_);
+    } else if (entry.layout == Layout::kPanels) {
       const int64_t n_rows = entry.shape[entry.shape.size() - 2];
       writer_.write_panels(chunk.tensor, chunk.first / n_rows, chunk.first % n_rows / kPanelRows,
                            work.codes, work.meta);
@@ -165,6 +174,8 @@ class Quantizer {
   ThreadPool& pool_;
   const Events& events_;
   RowStream stream_;
+  bool hash_source_;
+  const WorkFolder* finished_;  // tensors that calibration has rounded; null: none
   Progress progress_;
   std::vector<RoundingLoss> losses_, part_losses_;
 };
@@ -175,15 +186,44 @@ bool is_packed(const ModelSource& source) {
   return false;
 }
 
+std::string describe_rounding(const QuantizeOptions& options, const CalibrationWindows& text) {
+  if (!options.calibration) return "rounding with a scale search, no calibration";
+  return fmt::format(
+      "rounding with error feedback, calibrated on {} tokens of {} (hash {}) in windows of {}{}",
+      text.n_tokens, options.calibration->text_name, text.hash, options.calibration->context,
+      options.calibration->sequential ? "" : ", inputs from the exact model");
+}
+
 // A hash known only at the end leaves 32 zeros for now.
-Provenance describe_step(const ModelSource& source, const QuantizeOptions& options) {
+Provenance describe_step(const ModelSource& source, const QuantizeOptions& options,
+                         const CalibrationWindows& text) {
   Provenance provenance = provenance_from_json(source.metadata().provenance);
   provenance.tool = kToolVersion;
   if (!is_packed(source)) provenance.source_hash = source.content_hash();
-  provenance.lossy_steps.push_back(fmt::format(
-      "quantize{} to {}: rounding with a scale search, no calibration",
-      is_packed(source) ? " again, from packed weights," : "", code_name(options.weights)));
+  provenance.lossy_steps.push_back(
+      fmt::format("quantize{} to {}: {}", is_packed(source) ? " again, from packed weights," : "",
+                  code_name(options.weights), describe_rounding(options, text)));
   return provenance;
+}
+
+// Rounds what calibration can round, into a folder beside the output that outlives an interruption.
+std::unique_ptr<WorkFolder> calibrate(const ModelSource& source, const std::string& output,
+                                      const std::vector<LapTensor>& entries,
+                                      const QuantizeOptions& options,
+                                      const CalibrationWindows& text, const Events& events) {
+  const CalibrationOptions& calibration = *options.calibration;
+  auto folder = std::make_unique<WorkFolder>(
+      output, run_identity(source, entries, calibration, text), calibration.resume);
+  try {
+    Calibrator(source, entries, text, calibration, options.n_threads, *folder, events).run();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kInterrupted || folder->layers_done() == 0) throw;
+    folder->keep();
+    fail(ErrorCode::kInterrupted,
+         "interrupted after {} of {} layers; the same command with --resume goes on from there",
+         folder->layers_done(), source.metadata().config.n_layers());
+  }
+  return folder;
 }
 
 }  // namespace
@@ -194,8 +234,17 @@ QuantizeReport quantize(const ModelSource& source, const std::string& output,
   const std::vector<LapTensor> entries = plan_tensors(source, options);
   QuantizeReport report = plan(source, options);
 
+  CalibrationWindows text;
+  std::unique_ptr<WorkFolder> calibrated;
+  if (options.calibration) {
+    text = calibration_windows(source, *options.calibration);
+    report.memory = plan_calibration_memory(source, entries, *options.calibration, text.n_tokens);
+    require_memory(report.memory, options.calibration->memory_bytes);
+    calibrated = calibrate(source, output, entries, options, text, events);
+  }
+
   ModelMetadata metadata = source.metadata();
-  Provenance provenance = describe_step(source, options);
+  Provenance provenance = describe_step(source, options, text);
   const bool hash_source = provenance.source_hash.empty() && !is_packed(source);
   metadata.provenance = to_json(provenance);
   metadata.recipe = options.recipe;
@@ -207,11 +256,17 @@ QuantizeReport quantize(const ModelSource& source, const std::string& output,
 
   LapWriter writer(output, metadata, {tokenizer, tables}, entries);
   ThreadPool pool(options.n_threads);
-  Quantizer quantizer(source, entries, &writer, &pool, events, hash_source);
+  Quantizer quantizer(source, entries, &writer, &pool, events, hash_source, calibrated.get());
   const std::vector<RoundingLoss>& losses = quantizer.write_all();
   for (size_t i = 0; i < entries.size(); ++i)
     report.tensors[i].relative_error =
         losses[i].energy > 0 ? losses[i].error / losses[i].energy : 0;
+  for (const auto& [i, piece] : calibrated ? calibrated->pieces() : WorkFolder::Pieces()) {
+    const FeedbackLoss& loss = piece.loss;
+    report.tensors[i].relative_error =
+        loss.plain_energy > 0 ? loss.plain_error / loss.plain_energy : 0;
+    report.tensors[i].output_error = loss.energy > 0 ? loss.error / loss.energy : 0;
+  }
   if (hash_source) {
     provenance.source_hash = quantizer.source_hash();
     writer.replace_provenance(to_json(provenance));

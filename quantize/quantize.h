@@ -12,6 +12,8 @@
 
 #include "formats/events.h"
 #include "formats/lap.h"
+#include "quantize/calibration.h"
+#include "quantize/memory_plan.h"
 
 namespace lapidary {
 
@@ -21,6 +23,7 @@ struct QuantizeOptions {
   std::vector<std::pair<std::string, Code>> keep;
   bool allow_requantize = false;
   bool rotate = true;
+  std::optional<CalibrationOptions> calibration;  // none: plain rounding
   int n_threads = 0;
   std::string recipe = "{}";  // resolved options as JSON, recorded in the file
 };
@@ -30,6 +33,8 @@ struct TensorReport {
   Code code;
   double bits = 0;            // per weight, scales and padding included
   double relative_error = 0;  // ||W - W'||^2 / ||W||^2; 0 for kept tensors
+  // Of calibrated tensors: the same of their outputs, tr(E H E^T) / tr(W H W^T).
+  std::optional<double> output_error;
   uint64_t bytes = 0;
 };
 
@@ -37,6 +42,7 @@ struct QuantizeReport {
   double bits_per_weight = 0;
   uint64_t bytes = 0, file_bytes = 0;
   std::vector<TensorReport> tensors;
+  MemoryPlan memory;  // of calibration; empty without
   double seconds = 0;
   std::string content_hash;
 };

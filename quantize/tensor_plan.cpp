@@ -105,12 +105,16 @@ bool is_kept(const std::string& tensor, const QuantizeOptions& options) {
 QuantizeReport plan(const ModelSource& source, const QuantizeOptions& options) {
   QuantizeReport report;
   int64_t n_weights = 0;
-  for (const LapTensor& entry : plan_tensors(source, options)) {
+  const std::vector<LapTensor> entries = plan_tensors(source, options);
+  for (const LapTensor& entry : entries) {
     const double bits = 8.0 * static_cast<double>(entry.bytes) / entry.elements();
-    report.tensors.push_back({entry.name, entry.code, bits, 0.0, entry.bytes});
+    report.tensors.push_back({entry.name, entry.code, bits, 0.0, {}, entry.bytes});
     report.bytes += entry.bytes;
     n_weights += entry.elements();
   }
+  if (options.calibration)
+    report.memory = plan_calibration_memory(source, entries, *options.calibration,
+                                            options.calibration->max_tokens);
   report.bits_per_weight = n_weights ? 8.0 * static_cast<double>(report.bytes) / n_weights : 0.0;
   return report;
 }

@@ -91,17 +91,22 @@ void Forward::run(int n_best, const LayerTap& tap, const LayerStart* start) {
 
   if (start) std::copy_n(start->hidden, n() * config_.d_model, workspace_.hidden.data());
   for (int l = start ? start->layer : 0; l < config_.n_layers(); ++l) {
-    attention(l);
+    run_layer(l);
     if (workspace_.rows.empty()) return;  // nobody wants logits: K and V were all there was to do
-    if (config_.layers[l].n_experts > 0)
-      mlp_with_experts(l);
-    else
-      mlp(l);
-    if (config_.ple_width > 0) inject_ple(l);
-    finish_layer(l);
     if (tap) tap(l + 1, workspace_.hidden.data(), n());
   }
   head(n_best, tap);
+}
+
+void Forward::run_layer(int layer) {
+  attention(layer);
+  if (workspace_.rows.empty()) return;
+  if (config_.layers[layer].n_experts > 0)
+    mlp_with_experts(layer);
+  else
+    mlp(layer);
+  if (config_.ple_width > 0) inject_ple(layer);
+  finish_layer(layer);
 }
 
 void Forward::embed() {
@@ -110,8 +115,23 @@ void Forward::embed() {
     float* h = ws.hidden.row(t, config_.d_model);
     kernels_.dequantize_rows(model_.embedding, ws.rows[t].token, 1, h);
     for (int i = 0; i < config_.d_model; ++i) h[i] *= config_.embedding_scale;
-    rope_.fill(ws.rows[t].position, ws.rope.row(t, rope_.width()));
   });
+  fill_angles();
+}
+
+void Forward::fill_angles() {
+  pool_.run(n(), [&](int64_t t) {
+    rope_.fill(workspace_.rows[t].position, workspace_.rope.row(t, rope_.width()));
+  });
+}
+
+void Forward::normalize(const std::vector<float>& weight) {
+  pool_.run(n(), [&](int64_t t) { norm(t, workspace_.hidden, weight, workspace_.normed); });
+}
+
+void Forward::set_product_tap(const ProductTap& tap) {
+  linear_.set_tap(tap);
+  router_linear_.set_tap(tap);
 }
 
 void Forward::mlp(int layer) {

@@ -37,7 +37,17 @@ class Forward {
   // Only stores random K and V for workspace().rows; see Engine::append_random().
   void make_up_kv();  // random_history.cpp
 
+  // The same piece by piece, for hidden states that are kept elsewhere between layers
+  // (runtime/layer_walk.h): one layer on workspace().hidden, in place, after the angles and the
+  // layer's per-layer embedding are there.
+  void fill_angles();
+  void combine_ple_of(int layer);  // from workspace().ple_token and the embeddings in hidden
+  void run_layer(int layer);
+  void normalize(const std::vector<float>& weight);  // normed = norm of hidden
+  void set_product_tap(const ProductTap& tap);       // empty: none
+
   Workspace& workspace() { return workspace_; }
+  ThreadPool& pool() { return pool_; }
   void reserve_rank(int64_t rank) {
     linear_.reserve_rank(rank);
     router_linear_.reserve_rank(rank);
@@ -47,6 +57,7 @@ class Forward {
   // ple.cpp
   void read_ple();
   void combine_ple();
+  void mix_ple(float* projected, const float* token, int64_t n_layers) const;
   void inject_ple(int layer);
   // moe.cpp
   void mlp_with_experts(int layer);

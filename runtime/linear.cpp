@@ -57,7 +57,8 @@ void Linear::begin(const float* x, int64_t n_rows, int64_t k, std::span<const Pr
   n_rows_ = n_rows;
   k_ = k;
   width_ = padded(k);
-  reads_floats_ = forms_[0].wanted = forms_[1].wanted = false;
+  reads_floats_ = tap_ != nullptr;
+  forms_[0].wanted = forms_[1].wanted = false;
   const auto want = [&](const MatrixView& w) {
     LAPIDARY_CHECK(w.k == k);
     (traits(w.code).is_float ? reads_floats_ : forms_[w.rotated].wanted) = true;
@@ -114,6 +115,7 @@ void Linear::repeat_row(int64_t from, int64_t to) {
 }
 
 void Linear::run(std::span<const Product> products) {
+  if (tap_) tap_(products, x_, k_);
   jobs_.clear();
   int64_t n_items = 0;
   for (const Product& product : products) {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <span>
 #include <vector>
@@ -39,6 +40,10 @@ struct Product {
 };
 
 using GatedActivation = decltype(KernelTable::gelu_mul);
+
+// Sees every input before its products are computed: x [rows, k], float32, and the products that
+// share it, each over its rows. On the caller's thread.
+using ProductTap = std::function<void(std::span<const Product>, const float* x, int64_t k)>;
 
 struct LinearSizes {
   int64_t n_floats = 0;       // padded values of the largest input
@@ -81,7 +86,7 @@ class Linear {
   // the first one's output.
   void run_rows(const MatrixView& w, int64_t first_panel, int64_t n_panels, int64_t first_row,
                 int64_t n_rows, float* y, int64_t ldy);
-  bool reads_floats() const { return reads_floats_; }  // some product reads x itself
+  bool reads_floats() const { return reads_floats_; }  // somebody reads x itself
 
   // f(t) for each of n rows of the input at hand; in parallel unless that would cost more.
   template <class F>
@@ -94,6 +99,7 @@ class Linear {
 
   bool any_adapted(std::span<const Row> rows, const MatrixView& w) const;
   void reserve_rank(int64_t rank);  // adapter scratch
+  void set_tap(ProductTap tap) { tap_ = std::move(tap); }
 
  private:
   // Preparing this much takes a few microseconds, as handing it over would.
@@ -124,6 +130,7 @@ class Linear {
   std::vector<Job> jobs_;
   AlignedBuffer<float> lora_;  // per lane: [rank] of A x, then [widest output] of B (A x)
   int64_t max_rank_ = 0, widest_output_;
+  ProductTap tap_;
   const float* x_ = nullptr;  // the input at hand
   int64_t n_rows_ = 0, k_ = 0, width_ = 0;
 };

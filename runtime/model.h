@@ -40,7 +40,11 @@ class Model {
   // Throws kNotFound, kIo, or kBadData naming the tensor that is missing, too many, or misshapen.
   static std::shared_ptr<const Model> load(const std::string& path);
 
-  const ModelConfig& config() const { return file_->metadata().config; }
+  // Shapes and views come from a ModelLoader (runtime/model_loader.h); there is no file.
+  explicit Model(const ModelConfig& config) : config_(config) {}
+
+  const ModelConfig& config() const { return config_; }
+  // REQUIRES: loaded from a file.
   const LapReader& file() const { return *file_; }
   bool has_tokenizer() const { return tokenizer_ != nullptr; }
   // REQUIRES: has_tokenizer().
@@ -61,11 +65,12 @@ class Model {
   const MatrixView* find_matrix(std::string_view module) const;
 
  private:
+  ModelConfig config_;
   std::unique_ptr<LapReader> file_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unordered_map<std::string, MatrixView*> matrices_;
   std::unordered_map<std::string, std::vector<MatrixView>*> stacks_;  // of experts
-  friend class ModelLoader;                                           // model.cpp
+  friend class ModelLoader;                                           // model_loader.h
   friend class ModelOverlay;                                          // model_overlay.h
 };
 

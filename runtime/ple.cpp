@@ -20,31 +20,48 @@ void Forward::read_ple() {
         {ws.ple_bytes.row(t, table.row_bytes), static_cast<size_t>(table.row_bytes)});
 }
 
-// ple = (norm(projection(h0) / sqrt(d_model)) + sqrt(width) * table row) / sqrt(2)
 void Forward::combine_ple() {
   Workspace& ws = workspace_;
   const RowTableGeometry& table = model_.ple_geometry;
   const int64_t width = config_.ple_width, n_layers = config_.n_layers();
-  const float projection_scale = 1.0f / std::sqrt(static_cast<float>(config_.d_model));
-  const float token_scale = std::sqrt(static_cast<float>(width));
-  const float mix = 1.0f / std::numbers::sqrt2_v<float>;
-  const float offset = config_.norm_unit_offset ? 1.0f : 0.0f;
-
   linear_.multiply(ws.hidden.data(), ws.rows, config_.d_model,
                    {{&model_.ple_model_projection, ws.ple.data()}});
   pool_.run(n(), [&](int64_t t) {
-    float* out = ws.ple.row(t, n_layers * width);
     float* token = ws.ple_token.row(t, n_layers * width);
     const uint8_t* records = ws.ple_bytes.row(t, table.row_bytes);
     for (int64_t l = 0; l < n_layers; ++l)
       unpack_record(table, model_.ple_table->scale_type,
                     {records + l * table.record_bytes, static_cast<size_t>(table.record_bytes)},
                     {token + l * width, static_cast<size_t>(width)});
-    for (int64_t i = 0; i < n_layers * width; ++i) out[i] *= projection_scale;
-    kernels_.rms_norm(out, model_.ple_projection_norm.data(), offset, config_.norm_eps, n_layers,
-                      width, out);
-    for (int64_t i = 0; i < n_layers * width; ++i) out[i] = (out[i] + token[i] * token_scale) * mix;
+    mix_ple(ws.ple.row(t, n_layers * width), token, n_layers);
   });
+}
+
+// Only one layer's part, where rows of the projection can stand alone.
+void Forward::combine_ple_of(int layer) {
+  Workspace& ws = workspace_;
+  const int64_t width = config_.ple_width, all = config_.n_layers() * width;
+  const MatrixView part = rows_of(model_.ple_model_projection, layer * width, width);
+  linear_.multiply(ws.hidden.data(), ws.rows, config_.d_model, {{&part, ws.ple_gate.data()}});
+  pool_.run(n(), [&](int64_t t) {
+    float* out = ws.ple.row(t, all) + layer * width;
+    std::copy_n(ws.ple_gate.row(t, width), width, out);
+    mix_ple(out, ws.ple_token.row(t, all) + layer * width, 1);
+  });
+}
+
+// out = (norm(projection(h0) / sqrt(d_model)) + sqrt(width) * table row) / sqrt(2), `out` being the
+// projection at first.
+void Forward::mix_ple(float* out, const float* token, int64_t n_layers) const {
+  const int64_t width = config_.ple_width;
+  const float projection_scale = 1.0f / std::sqrt(static_cast<float>(config_.d_model));
+  const float token_scale = std::sqrt(static_cast<float>(width));
+  const float mix = 1.0f / std::numbers::sqrt2_v<float>;
+  const float offset = config_.norm_unit_offset ? 1.0f : 0.0f;
+  for (int64_t i = 0; i < n_layers * width; ++i) out[i] *= projection_scale;
+  kernels_.rms_norm(out, model_.ple_projection_norm.data(), offset, config_.norm_eps, n_layers,
+                    width, out);
+  for (int64_t i = 0; i < n_layers * width; ++i) out[i] = (out[i] + token[i] * token_scale) * mix;
 }
 
 // branch = projection(activation(gate(hidden)) * ple)

@@ -52,6 +52,7 @@ struct QuantizeCommand {
   std::string source, output;
   WeightOptions weights;
   BudgetText budget;
+  CalibrateOptions calibrate;
   bool dry_run = false;
   int n_threads = 0;
   std::string kv, kv_text;  // "auto", and the text it measures on
@@ -60,6 +61,7 @@ struct QuantizeCommand {
 
   QuantizeOptions options(const CLI::App& sub) const {
     QuantizeOptions options = weights.resolve();
+    options.calibration = calibrate.resolve();
     options.n_threads = n_threads;
     options.recipe = resolved_recipe(sub);
     return options;
@@ -69,7 +71,7 @@ struct QuantizeCommand {
     apply_recipe(sub);
     if (output.empty() && !dry_run)
       fail(ErrorCode::kUsage, "quantize needs -o FILE (or --dry-run to see sizes first)");
-    if (!dry_run) refuse_to_replace(output, {source, kv_text});
+    if (!dry_run) refuse_to_replace(output, {source, kv_text, calibrate.text});
     if (!kv.empty() && kv != "auto")
       fail(ErrorCode::kUsage, "--kv \"{}\": expected auto; a fixed code is an option of run", kv);
     if (kv.empty() ? kv_budget > 0 || kv_max_kld > 0 || !kv_text.empty() : dry_run)
@@ -125,11 +127,13 @@ struct QuantizeCommand {
     json["bytes"] = report.bytes;
     json["file_bytes"] = report.file_bytes;
     json["tensors"] = nlohmann::ordered_json::array();
-    for (const TensorReport& t : report.tensors)
+    for (const TensorReport& t : report.tensors) {
       json["tensors"].push_back({{"name", t.name},
                                  {"code", code_name(t.code)},
                                  {"bits", t.bits},
                                  {"relative_error", t.relative_error}});
+      if (t.output_error) json["tensors"].back()["output_error"] = *t.output_error;
+    }
     if (allocation) json["allocation"] = allocation_json(*allocation);
     if (cache) {
       json["kv"] = {{"choice", describe(cache->chosen)},
@@ -155,6 +159,11 @@ struct QuantizeCommand {
                    format_bytes(static_cast<double>(t.bytes)), predicted(allocation, t.name));
       if (allocation)
         fmt::print("predicted KLD {:.5f}{}\n", allocation->predicted_kld, measured(*allocation));
+      for (const MemoryPart& part : report.memory.parts)
+        fmt::print("{:>10}  {}\n", format_bytes(static_cast<double>(part.bytes)), part.what);
+      if (report.memory.bytes > 0)
+        fmt::print("{:>10}  of memory to calibrate; --memory allows {}\n",
+                   format_bytes(static_cast<double>(report.memory.bytes)), calibrate.memory);
       fmt::print("would write {} of tensors, {:.3f} bits per weight; nothing was written\n",
                  format_bytes(static_cast<double>(report.bytes)), report.bits_per_weight);
       return;
@@ -186,6 +195,7 @@ void add_quantize(CLI::App& app, Action& action) {
   sub->add_option("-o,--output", command->output, "The .lap file to write")->type_name("FILE");
   add_weight_options(*sub, command->weights);
   add_budget_options(*sub, command->budget);
+  add_calibrate_options(*sub, command->calibrate);
   sub->add_flag("--dry-run", command->dry_run, "Print size and bits per tensor, write nothing");
   sub->add_option("--kv", command->kv,
                   "auto: choose the KV cache by measuring each layer, and write it into the file")

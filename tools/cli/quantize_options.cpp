@@ -3,9 +3,11 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <filesystem>
 #include <map>
 
 #include "formats/error.h"
+#include "formats/file.h"
 
 namespace lapidary {
 namespace {
@@ -89,6 +91,48 @@ void add_budget_options(CLI::App& command, BudgetText& text) {
                   "The smallest file whose KL divergence from the source is at most this")
       ->type_name("NATS")
       ->check(CLI::PositiveNumber);
+}
+
+std::optional<CalibrationOptions> CalibrateOptions::resolve() const {
+  if (text.empty()) {
+    if (resume || no_sequential)
+      fail(ErrorCode::kUsage, "--resume and --no-sequential need --calibrate");
+    return std::nullopt;
+  }
+  CalibrationOptions options;
+  if (text == "builtin") {
+    options.text_name = text;
+  } else {
+    options.text = read_text(text);
+    options.text_name = std::filesystem::path(text).filename();
+    if (options.text.empty()) fail(ErrorCode::kBadData, "{}: the calibration text is empty", text);
+  }
+  options.max_tokens = max_tokens;
+  options.context = context;
+  options.memory_bytes = parse_size(memory);
+  options.sequential = !no_sequential;
+  options.resume = resume;
+  return options;
+}
+
+void add_calibrate_options(CLI::App& command, CalibrateOptions& options) {
+  command
+      .add_option("--calibrate", options.text,
+                  "Round with error feedback, measured on this text (JSON lines of conversations, "
+                  "or plain), or on the built-in one")
+      ->type_name("FILE|builtin");
+  command.add_option("--calibrate-tokens", options.max_tokens, "Tokens of it at most")
+      ->type_name("N")
+      ->capture_default_str();
+  command.add_option("--calibrate-context", options.context, "Tokens of one window")
+      ->type_name("C")
+      ->capture_default_str();
+  command.add_option("--memory", options.memory, "Memory that calibration may take")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  command.add_flag("--no-sequential", options.no_sequential,
+                   "Calibrate each layer on the exact model's states, not on the quantized one's");
+  command.add_flag("--resume", options.resume, "Go on with an interrupted calibration");
 }
 
 }  // namespace lapidary

@@ -1,6 +1,7 @@
 // The options of `quantize`, group by group: declared here, resolved into what the library takes.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,5 +37,17 @@ void add_budget_options(CLI::App& command, BudgetText& text);
 
 // "16GiB", "1.5GB", "700MiB", "5000000": bytes. Throws kUsage.
 uint64_t parse_size(const std::string& text);
+
+// How a calibrated run measures: --calibrate and its relatives, --memory, --resume.
+struct CalibrateOptions {
+  std::string text;  // a file, or "builtin"; empty: no calibration
+  int64_t max_tokens = 32768;
+  int context = 512;
+  std::string memory = "16GiB";
+  bool no_sequential = false, resume = false;
+  // Reads the text. Throws kUsage for refinements without --calibrate, and what reading throws.
+  std::optional<CalibrationOptions> resolve() const;
+};
+void add_calibrate_options(CLI::App& command, CalibrateOptions& options);
 
 }  // namespace lapidary

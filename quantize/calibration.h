@@ -1,0 +1,22 @@
+// What calibration is asked for, and what it knows of each tensor afterwards.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace lapidary {
+
+struct CalibrationOptions {
+  std::string text;       // plain text, or JSON lines of conversations; empty: the built-in text
+  std::string text_name;  // for provenance: a file's name, or "builtin"
+  int64_t max_tokens = 32768;
+  int context = 512;       // tokens of one window, BOS included
+  bool sequential = true;  // a layer's inputs come from already quantized layers
+  bool resume = false;     // continue what a run with the same options left beside the output
+  uint64_t memory_bytes = uint64_t{16} << 30;  // refuse to need more
+};
+
+// Damping of Hessians, relative to the mean of their diagonals (GPTQ's).
+inline constexpr double kDamping = 0.01;
+
+}  // namespace lapidary

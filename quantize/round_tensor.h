@@ -1,0 +1,50 @@
+// One tensor rounded with error feedback: rows of floats in, the bytes of a .lap tensor out.
+//
+// Rows are taken some hundred megabytes at a time. A stack of experts is rounded matrix by matrix,
+// each with the factor of its own inputs.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "formats/lap.h"
+#include "quantize/factor.h"
+#include "quantize/ldlq.h"
+#include "quantize/pack_rows.h"
+
+namespace lapidary {
+
+// Floats of the strips rounded together: 256 MiB. L is read once for all of them.
+inline constexpr int64_t kStripFloats = int64_t{64} << 20;
+
+// Whether a code has a block rounder, so that error feedback can round it. Codes with a scale per
+// 32 have none: they import lattices, which stay what they are.
+bool takes_feedback(Code code);
+
+class TensorRounding {
+ public:
+  // REQUIRES: panels of a code that takes feedback.
+  explicit TensorRounding(const LapTensor& entry);
+
+  // Matrix `index` of the stack (0 of a plain matrix) from its rows in `rows`, which start at its
+  // row 0.
+  void round(int64_t index, const FloatRows& rows, const Factor& factor, FloatMatrix& scratch,
+             ThreadPool& pool);
+
+  const std::vector<uint8_t>& stored() const { return stored_; }  // codes of all, then meta of all
+  const FeedbackLoss& loss() const { return loss_; }
+  bool fits() const { return fits_; }  // false: a weight was too large for the 16-bit scales
+
+ private:
+  void fill_strip(const FloatRows& rows, int64_t first_row, float* strip, bool* fits) const;
+
+  const LapTensor& entry_;
+  PackedGeometry g_;
+  int64_t n_matrices_;
+  std::vector<uint8_t> stored_;
+  FloatMatrix strips_;
+  FeedbackLoss loss_;
+  bool fits_ = true;
+};
+
+}  // namespace lapidary
