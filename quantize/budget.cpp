@@ -8,6 +8,7 @@
 #include "formats/lap_copy.h"
 #include "formats/tokenizer_tables.h"
 #include "quantize/allocation.h"
+#include "quantize/budget_floor.h"
 #include "quantize/calibration_text.h"
 #include "quantize/scratch_model.h"
 #include "quantize/tensor_costs.h"
@@ -21,15 +22,6 @@ namespace {
 constexpr uint64_t kHeadGrowth = 8192;
 // A correction after the first measurement, and one more for what the correction moved.
 constexpr int kMostChecks = 3;
-
-void require_floats(const ModelSource& source) {
-  for (const SourceTensor& t : source.tensors())
-    if (!traits(t.code).is_float)
-      fail(ErrorCode::kUsage,
-           "{}: tensor {} is {} already; a bit budget is shared out by what rounding costs the "
-           "float original, so give that",
-           source.describe(), t.name, code_name(t.code));
-}
 
 // `source` as a .lap at `path`, tokenizer included.
 void write_lap(const ModelSource& source, const std::string& path, const Events& events) {
@@ -289,7 +281,7 @@ Allocation allocate(const ModelSource& source, const std::string& source_path,
   LAPIDARY_CHECK(budget.file_bytes.has_value() + budget.bits_per_weight.has_value() +
                      budget.max_kld.has_value() ==
                  1);
-  require_floats(source);
+  refuse_impossible(source, options, budget);
   if (!is_folder(source_path)) return Chooser(source, source_path, options, budget, events).run();
   ScratchModel base(budget.scratch);
   write_lap(source, base.path(), events);

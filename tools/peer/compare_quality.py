@@ -81,8 +81,9 @@ class Comparison:
         base = f"{self.folder}/{name}-f32.gguf"
         run(self.options.lapidary, "export", packed, "--to", "gguf", "--type", "f32", "-o", base,
             "--quiet")
-        key = fingerprint(base, self.options.calibrate, self.options.text, self.options.tokens,
-                          self.options.context, *self.options.types, self.options.llama_version)
+        key = fingerprint(base, self.options.calibrate, self.options.calibration_tokens,
+                          self.options.text, self.options.tokens, self.options.context,
+                          *self.options.types, self.options.llama_version)
         kept = os.path.join(self.cache, f"{name}-{key}.json")
         if not os.path.exists(kept):
             measured = self.measure_theirs(name, packed, base)
@@ -121,11 +122,14 @@ class Comparison:
 
     def variants(self):
         """(label, options) of quantize; what its help does not know is left out."""
-        calibrate = ["--calibrate", self.options.calibrate]
+        calibrate = ["--calibrate", self.options.calibrate,
+                     "--calibrate-tokens", str(self.options.calibration_tokens)]
         for code in PLAIN:
             yield code, ["--weights", code]
         for code in PLAIN:
             yield f"{code}, calibrated", ["--weights", code, *calibrate]
+        for budget in self.options.budgets:
+            yield f"{budget} bits", ["--target-bpw", budget]
         for budget in self.options.budgets:
             yield f"{budget} bits, calibrated", ["--target-bpw", budget, *calibrate]
 
@@ -161,7 +165,7 @@ class Comparison:
                 "bits": report["bits_per_weight"], "file_bytes": report["file_bytes"],
                 "seconds": report["seconds"],
                 "perplexity": math.exp(text["nll_candidate"] - text["nll_base"]), **text}))
-            if label.startswith(SHOWN) and self.options.tasks:
+            if label == f"{SHOWN} bits, calibrated" and self.options.tasks:
                 self.tasks(name, packed, path, report)
             os.remove(path)
         return rows
@@ -217,7 +221,7 @@ def main():
                         help="checkpoint folders (default: small-dense)")
     parser.add_argument("--calibrate", default=manuals, help="text both sides calibrate on")
     parser.add_argument("--calibration-tokens", type=int, default=24576,
-                        help="of its beginning, for llama.cpp (ours takes what quantize takes)")
+                        help="of its beginning")
     parser.add_argument("--text", default=own, help="held-out text both are measured on")
     parser.add_argument("--tokens", type=int, default=8176, help="of that text's beginning")
     parser.add_argument("--context", type=int, default=512)

@@ -1,0 +1,138 @@
+// What can go wrong with quantize's inputs, through the binary: damaged weights, activations that
+// are not numbers, empty texts, impossible budgets, a full disk. One clear line each, the
+// documented status, and no file left behind.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "convert/convert.h"
+#include "convert/hf_source.h"
+#include "formats/dtype.h"
+#include "formats/lap.h"
+#include "tests/test_data.h"
+#include "tests/tools/command_runner.h"
+
+namespace lapidary {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::string kNorm = "model.layers.1.input_layernorm.weight";
+const std::string kMatrix = "model.layers.1.mlp.up_proj.weight";
+
+class QuantizeInput : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    convert(*HfSource::open(data_path("nano-e")), model_, {});
+    std::ofstream(text_)
+        << "Ten thousand words would be too many for a test, so these few must do.";
+    fs::create_directory(folder_.file("out"));
+  }
+
+  // Overwrites the first bf16 value of a tensor; the file's hashes of tensors no longer fit, which
+  // only `inspect --verify` looks at.
+  void damage(const std::string& name, float value) const {
+    const auto reader = LapReader::open(model_);
+    for (const LapTensor& t : reader->index()) {
+      if (t.name != name) continue;
+      const uint16_t bits = float_to_bf16(value);
+      std::fstream file(model_, std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(static_cast<std::streamoff>(t.offset));
+      file.write(reinterpret_cast<const char*>(&bits), 2);
+      return;
+    }
+    FAIL() << "no tensor " << name;
+  }
+
+  Outcome quantize(std::vector<std::string> more, const RunLimits& limits = {}) const {
+    std::vector<std::string> all{"quantize", model_, "-o", output_, "--quiet"};
+    all.insert(all.end(), more.begin(), more.end());
+    return lapidary_command(all, limits);
+  }
+  void expect_nothing_written() const { EXPECT_TRUE(fs::is_empty(folder_.file("out"))); }
+
+  bool calibrates() const {
+    return lapidary_command({"quantize", "--help"}).out.find("--calibrate ") != std::string::npos;
+  }
+
+  // Every way of rounding: plain, under a budget, and with error feedback.
+  std::vector<std::vector<std::string>> ways() const {
+    std::vector<std::vector<std::string>> ways{
+        {"--weights", "w4"}, {"--weights", "t4"}, {"--target-bpw", "5"}};
+    if (calibrates()) ways.push_back({"--weights", "w4", "--calibrate", text_});
+    return ways;
+  }
+
+  TemporaryFolder folder_;
+  std::string model_ = folder_.file("nano-e.lap"), text_ = folder_.file("text.txt"),
+              output_ = folder_.file("out/q.lap");
+};
+
+TEST_F(QuantizeInput, WeightsThatAreNoNumbersNameTheirTensor) {
+  for (const float value : {std::nanf(""), -INFINITY}) {
+    damage(kMatrix, value);
+    for (const auto& way : ways()) {
+      expect_error(quantize(way), 65, kMatrix);
+      expect_nothing_written();
+    }
+  }
+}
+
+TEST_F(QuantizeInput, ActivationsThatAreNoNumbersAreDamagedWeights) {
+  damage(kNorm, 3e38f);
+  for (const auto& way : ways()) {
+    if (way[0] == "--weights" && way.size() == 2) continue;  // computes nothing
+    expect_error(quantize(way), 65, "damaged");
+    expect_nothing_written();
+  }
+}
+
+TEST_F(QuantizeInput, AnEmptyCalibrationTextIsSaid) {
+  if (!calibrates()) GTEST_SKIP() << "quantize --calibrate is not in this build";
+  std::ofstream(text_, std::ios::trunc).close();
+  expect_error(quantize({"--weights", "w4", "--calibrate", text_}), 65, "empty");
+  expect_error(quantize({"--weights", "w4", "--calibrate", folder_.file("none.txt")}), 66, "none");
+  expect_nothing_written();
+}
+
+TEST_F(QuantizeInput, ABudgetBelowTheSmallestCodeIsSaidWithTheSmallest) {
+  expect_error(quantize({"--target-bpw", "1"}), 64, "smallest");
+  expect_error(quantize({"--target-size", "100kB"}), 64, "smallest");
+  expect_nothing_written();
+}
+
+TEST_F(QuantizeInput, AFullDiskLeavesNothing) {
+  RunLimits limits;
+  limits.file_bytes = 1 << 20;
+  for (const auto& way : ways()) {
+    expect_error(quantize(way, limits), 74, "q.lap");
+    expect_nothing_written();
+  }
+}
+
+TEST_F(QuantizeInput, AFolderThatIsNotThereIsSaid) {
+  fs::remove(folder_.file("out"));
+  for (const auto& way : ways()) {
+    const Outcome outcome = quantize(way);
+    EXPECT_TRUE(outcome.status == 66 || outcome.status == 74) << outcome.status;
+    EXPECT_EQ(count_lines(outcome.err), 1u) << outcome.err;
+  }
+}
+
+TEST_F(QuantizeInput, DequantizedGgufIsNoOriginal) {
+  const std::string gguf = folder_.file("k.gguf");
+  ASSERT_EQ(
+      lapidary_command({"export", model_, "--to", "gguf", "--type", "q4_k", "-o", gguf, "--quiet"})
+          .status,
+      0);
+  expect_error(lapidary_command({"quantize", gguf, "-o", output_}), 64, "--allow-requantize");
+  EXPECT_EQ(
+      lapidary_command({"quantize", gguf, "-o", output_, "--allow-requantize", "--quiet"}).status,
+      0);
+}
+
+}  // namespace
+}  // namespace lapidary
