@@ -13,6 +13,7 @@ struct Avx512Lines {
   template <Code C>
   static void unpack(const PackedGeometry& g, const PanelParts& parts, int64_t tile, int8_t* out) {
     const uint8_t* codes = parts.codes + tile * g.tile_bytes;
+    const V::Tile<C> packed(codes, 0);
     auto* lines = reinterpret_cast<uint8_t*>(out);
     if constexpr (vnni::kTwoLevel<C>) {
       V::Ints multipliers[vnni::kTileGroups];
@@ -22,15 +23,14 @@ struct Avx512Lines {
 #pragma GCC unroll 8
         for (int i = 0; i < vnni::kGroupLines; ++i) {
           const int line = half * vnni::kGroupLines + i;
-          V::store(lines + line * vnni::kLineBytes, V::scaled<C>(codes, line, 0, factors));
+          V::store(lines + line * vnni::kLineBytes, V::scaled<C>(packed, line, factors));
         }
       }
     } else {
       const V::Ints offset = _mm512_set1_epi8(static_cast<char>(vnni::kOffset<C>));
 #pragma GCC unroll 16
       for (int line = 0; line < vnni::kTileLines; ++line)
-        V::store(lines + line * vnni::kLineBytes,
-                 _mm512_sub_epi8(V::index<C>(codes, line, 0), offset));
+        V::store(lines + line * vnni::kLineBytes, _mm512_sub_epi8(packed.index(line), offset));
     }
   }
 

@@ -20,6 +20,8 @@ struct PanelVector {
   static constexpr int kTokensAtOnce = 6;            // 12 of the 16 registers are sums
   static constexpr int kTokensAtOnceWithFloats = 3;  // 12 of 16: sums and the floats they join
 
+  static constexpr bool kTimes16 = false;
+
   static Ints set(int32_t v) { return _mm256_set1_epi32(v); }
   static Floats set(float v) { return _mm256_set1_ps(v); }
   static Ints load(const uint8_t* p) { return load_bytes(p); }
@@ -42,6 +44,7 @@ struct PanelVector {
   }
   static Ints dot(Ints sum, Ints u8, Ints s8) { return Dot::dot(sum, u8, s8); }
   static Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+  static Ints divide16(Ints v) { return _mm256_srai_epi32(v, 4); }
   static Ints multiply(Ints a, Ints b) { return _mm256_mullo_epi32(a, b); }
   static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
@@ -52,16 +55,23 @@ struct PanelVector {
   }
   static Floats to_floats(Ints v) { return _mm256_cvtepi32_ps(v); }
 
-  // level + offset of half a tile's line.
-  template <Code C>
-  static Ints index(const uint8_t* tile, int line, int part) {
-    if constexpr (C == Code::kW3) {
-      const Ints table = _mm256_set1_epi64x(0x0e0b090806050300);  // levels(Code::kW3) + 7
-      return _mm256_shuffle_epi8(table, w3_index(tile, line, kBytes * part));
+  // Halves of a tile's lines as level + offset.
+  template <Code C, bool kTimes16 = false>
+  struct Tile {
+    static_assert(!kTimes16);
+    const uint8_t* codes;
+    int part;
+    Tile(const uint8_t* codes, int part) : codes(codes), part(part) {}
+
+    Ints index(int line) const {
+      if constexpr (C == Code::kW3) {
+        const Ints table = _mm256_set1_epi64x(0x0e0b090806050300);  // levels(Code::kW3) + 7
+        return _mm256_shuffle_epi8(table, w3_index(codes, line, kBytes * part));
+      }
+      return _mm256_add_epi8(decode_half_line<C>(codes, line, kBytes * part),
+                             _mm256_set1_epi8(static_cast<char>(vnni::kOffset<C>)));
     }
-    return _mm256_add_epi8(decode_half_line<C>(tile, line, kBytes * part),
-                           _mm256_set1_epi8(static_cast<char>(vnni::kOffset<C>)));
-  }
+  };
 
   // Eight of the 16 signed multipliers of each group of a tile.
   template <Code C>
@@ -100,14 +110,14 @@ struct PanelVector {
   }
   // level * multiplier + 128 of half a tile's line.
   template <Code C>
-  static Ints scaled(const uint8_t* tile, int line, int part, const Factors& f) {
+  static Ints scaled(const Tile<C>& tile, int line, const Factors& f) {
     Ints bytes;
     if constexpr (C == Code::kW3)
-      bytes =
-          _mm256_add_epi8(_mm256_sign_epi8(decode_half_line<C>(tile, line, kBytes * part), f.flip),
-                          _mm256_set1_epi8(vnni::kOffset<C>));
+      bytes = _mm256_add_epi8(
+          _mm256_sign_epi8(decode_half_line<C>(tile.codes, line, kBytes * tile.part), f.flip),
+          _mm256_set1_epi8(vnni::kOffset<C>));
     else
-      bytes = _mm256_xor_si256(index<C>(tile, line, part), f.flip);
+      bytes = _mm256_xor_si256(tile.index(line), f.flip);
     return _mm256_add_epi8(_mm256_mullo_epi16(bytes, f.words), f.bias);
   }
 

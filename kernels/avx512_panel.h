@@ -13,30 +13,51 @@ namespace {
 
 constexpr int kPlane4Bytes = 512, kPlane2Bytes = 256;
 
+template <bool kTimes16 = false>
 __m512i plane4(const uint8_t* plane, int line) {
   const __m512i stored = _mm512_loadu_si512(plane + 64 * (line % 8));
-  return _mm512_and_si512(line < 8 ? stored : _mm512_srli_epi16(stored, 4), _mm512_set1_epi8(15));
+  if (line < 8) return _mm512_and_si512(stored, _mm512_set1_epi8(15));
+  if (kTimes16) return _mm512_and_si512(stored, _mm512_set1_epi8(-16));
+  return _mm512_and_si512(_mm512_srli_epi16(stored, 4), _mm512_set1_epi8(15));
 }
 
-// Where each byte of a line starts in the 64 bits of its 1-bit plane, to have its own bit at
-// `place`.
-struct alignas(64) Starts {
-  uint8_t bit[64];
+struct alignas(64) Bytes {
+  uint8_t byte[64];
+};
+
+// A 64 byte block's bytes as a matrix of 8 x 8, transposed.
+constexpr Bytes transpose() {
+  Bytes t{};
+  for (int i = 0; i < 64; ++i) t.byte[i] = static_cast<uint8_t>(i % 8 * 8 + i / 8);
+  return t;
+}
+constexpr Bytes kTransposed = transpose();
+
+// Where the bytes of eight lines find their bits in qwords whose bytes are lines, to have them at
+// kPlace.
+struct Starts {
+  Bytes line[8];
 };
 constexpr Starts starts_for(int place) {
   Starts starts{};
-  for (int byte = 0; byte < 64; ++byte)
-    starts.bit[byte] = static_cast<uint8_t>((byte - place) & 63);
+  for (int line = 0; line < 8; ++line)
+    for (int byte = 0; byte < 64; ++byte)
+      starts.line[line].byte[byte] = static_cast<uint8_t>((8 * line + byte % 8 - place) & 63);
   return starts;
 }
-// Each byte has its bit of the line at kPlace, and neighbours' bits in the other places.
 template <int kPlace>
-__m512i plane1(const uint8_t* plane, int line) {
-  static constexpr Starts kStarts = starts_for(kPlace);
-  int64_t bits;
-  std::memcpy(&bits, plane + 8 * line, sizeof bits);
-  return _mm512_multishift_epi64_epi8(_mm512_load_si512(kStarts.bit), _mm512_set1_epi64(bits));
+constexpr Starts kStarts = starts_for(kPlace);
+
+// levels(Code::kW3) + 7 by indices whose two low bits are at kLow and whose third is at kThird;
+// other bits count for nothing.
+constexpr Bytes levels_w3(int low, int third) {
+  constexpr uint8_t kLevels[8] = {0, 3, 5, 6, 8, 9, 11, 14};
+  Bytes table{};
+  for (int i = 0; i < 64; ++i) table.byte[i] = kLevels[(i >> low & 3) | (i >> third & 1) << 2];
+  return table;
 }
+template <int kLow, int kThird>
+constexpr Bytes kLevelsW3 = levels_w3(kLow, kThird);
 
 struct Vector {
   using Ints = __m512i;
@@ -44,6 +65,8 @@ struct Vector {
   static constexpr int kBytes = 64, kLanes = 16;
   static constexpr int kTokensAtOnce = 8;            // 16 of the 32 registers are sums
   static constexpr int kTokensAtOnceWithFloats = 6;  // 24 of 32: sums and the floats they join
+
+  static constexpr bool kTimes16 = true;
 
   static Ints set(int32_t v) { return _mm512_set1_epi32(v); }
   static Floats set(float v) { return _mm512_set1_ps(v); }
@@ -71,36 +94,83 @@ struct Vector {
     return sum;
   }
   static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+  static Ints divide16(Ints v) { return _mm512_srai_epi32(v, 4); }
   static Ints multiply(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
   static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
   static int32_t sum(Ints v) { return _mm512_reduce_add_epi32(v); }
   static Floats to_floats(Ints v) { return _mm512_cvtepi32_ps(v); }
 
-  // level + offset of a tile's line.
-  template <Code C>
-  static Ints index(const uint8_t* tile, int line, int /*part*/) {
-    if constexpr (C == Code::kW4 || C == Code::kW4x) {
-      return plane4(tile, line);
-    } else if constexpr (C == Code::kW5) {
-      const Ints all =
-          select(_mm512_set1_epi8(15), plane4(tile, line), plane1<4>(tile + kPlane4Bytes, line));
-      return _mm512_and_si512(all, _mm512_set1_epi8(31));
-    } else if constexpr (C == Code::kW6) {
-      const Ints stored = _mm512_loadu_si512(tile + kPlane4Bytes + 64 * (line % 4));
-      const int shift = 4 - 2 * (line / 4);  // the line's two bits to places 4 and 5
-      const Ints high =
-          shift >= 0 ? _mm512_slli_epi16(stored, shift) : _mm512_srli_epi16(stored, -shift);
-      return merge(plane4(tile, line), high, _mm512_set1_epi8(0x30));
-    } else if constexpr (C == Code::kW3) {
-      return level_w3(index_w3(tile, line));
-    } else if constexpr (vnni::kTrellisBits<C> > 0) {
-      return trellis_line<vnni::kTrellisBits<C>>(tile, line);
-    } else {
-      static_assert(C == Code::kW8 || C == Code::kW8x);
-      return _mm512_xor_si512(_mm512_loadu_si512(tile + 64 * line), _mm512_set1_epi8(-128));
+  // The lines of a tile as level + offset. kTimes16: the upper half's sixteen times that.
+  template <Code C, bool kTimes16 = false>
+  class Tile {
+   public:
+    Tile(const uint8_t* codes, int /*part*/) : codes_(codes) {
+      if constexpr (C == Code::kW3) load_plane1(codes + kPlane2Bytes);
+      if constexpr (C == Code::kW5) load_plane1(codes + kPlane4Bytes);
     }
-  }
+
+    Ints index(int line) const {
+      if constexpr (C == Code::kW3) {
+        return level_w3(index_w3(line), line);
+      } else if constexpr (C == Code::kW4 || C == Code::kW4x) {
+        return plane4<kTimes16>(codes_, line);
+      } else if constexpr (C == Code::kW5) {
+        const Ints all = select(_mm512_set1_epi8(15), plane4(codes_, line), plane1<4>(line));
+        return _mm512_and_si512(all, _mm512_set1_epi8(31));
+      } else if constexpr (C == Code::kW6) {
+        const Ints stored = _mm512_loadu_si512(codes_ + kPlane4Bytes + 64 * (line % 4));
+        const int shift = 4 - 2 * (line / 4);  // the line's two bits to places 4 and 5
+        const Ints high =
+            shift >= 0 ? _mm512_slli_epi16(stored, shift) : _mm512_srli_epi16(stored, -shift);
+        return merge(plane4(codes_, line), high, _mm512_set1_epi8(0x30));
+      } else if constexpr (vnni::kTrellisBits<C> > 0) {
+        return trellis_line<vnni::kTrellisBits<C>>(codes_, line);
+      } else {
+        static_assert(C == Code::kW8 || C == Code::kW8x);
+        return _mm512_xor_si512(_mm512_loadu_si512(codes_ + 64 * line), _mm512_set1_epi8(-128));
+      }
+    }
+    // The same with an index's bits flipped before its level is looked up.
+    Ints flipped(int line, Ints flip) const {
+      if constexpr (C == Code::kW3)
+        return level_w3(_mm512_xor_si512(index_w3(line), flip), line);
+      else
+        return _mm512_xor_si512(index(line), flip);
+    }
+
+   private:
+    // Of each half's eight lines: byte j of a qword is line j's.
+    void load_plane1(const uint8_t* plane) {
+      const Ints transposed = _mm512_load_si512(kTransposed.byte);
+      for (int half = 0; half < 2; ++half)
+        bits_[half] = _mm512_permutexvar_epi8(transposed, _mm512_loadu_si512(plane + 64 * half));
+    }
+    // Each byte has its bit of the line at kPlace, and others' bits in the other places.
+    template <int kPlace>
+    Ints plane1(int line) const {
+      return _mm512_multishift_epi64_epi8(_mm512_load_si512(kStarts<kPlace>.line[line % 8].byte),
+                                          bits_[line / 8]);
+    }
+    // The three bits of an index at the places of w3_place(line); elsewhere others' bits. vpermb
+    // looks at places 0 to 5, so that only a quarter of the lines need shifting.
+    Ints index_w3(int line) const {
+      const Ints stored = _mm512_loadu_si512(codes_ + 64 * (line % 4));
+      if (line / 4 == 0) return select(_mm512_set1_epi8(0x03), stored, plane1<3>(line));
+      if (line / 4 == 1) return select(_mm512_set1_epi8(0x0c), stored, plane1<4>(line));
+      if (line / 4 == 2) return select(_mm512_set1_epi8(0x30), stored, plane1<3>(line));
+      return select(_mm512_set1_epi8(0x0c), _mm512_srli_epi16(stored, 4), plane1<4>(line));
+    }
+    static Ints level_w3(Ints index, int line) {
+      const Bytes& table = line / 4 == 0   ? kLevelsW3<0, 3>
+                           : line / 4 == 2 ? kLevelsW3<4, 3>
+                                           : kLevelsW3<2, 4>;
+      return _mm512_permutexvar_epi8(index, _mm512_load_si512(table.byte));
+    }
+
+    const uint8_t* codes_;
+    Ints bits_[2];
+  };
 
   // The 16 signed multipliers of each group of a tile.
   template <Code C>
@@ -136,24 +206,19 @@ struct Vector {
     constexpr int kOffset = vnni::kOffset<C>;
     const Ints zero = _mm512_setzero_si512(), magnitude = _mm512_abs_epi32(multipliers);
     const __mmask16 negative = _mm512_movepi32_mask(multipliers);
-    constexpr int kIndexBits = C == Code::kW3 ? 7 : 2 * kOffset - 1;
+    constexpr int kIndexBits = C == Code::kW3 ? 0xff : 2 * kOffset - 1;
     Ints surplus = _mm512_mullo_epi32(magnitude, _mm512_set1_epi32(kOffset));
     if constexpr (C != Code::kW3)  // reversed indices are one less above reversed levels
       surplus = _mm512_mask_sub_epi32(surplus, negative, surplus, magnitude);
     const Ints bias = _mm512_sub_epi32(_mm512_set1_epi32(kZero), surplus);
-    return {_mm512_mask_set1_epi32(zero, negative, kIndexBits * 0x01010101),
+    return {_mm512_mask_set1_epi32(zero, negative, static_cast<int>(kIndexBits * 0x01010101u)),
             _mm512_or_si512(magnitude, _mm512_slli_epi32(magnitude, 16)),
             _mm512_shuffle_epi8(bias, _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0))};
   }
   // level * multiplier + kZero of a tile's line.
   template <Code C>
-  static Ints scaled(const uint8_t* tile, int line, int part, const Factors& f) {
-    Ints bytes;
-    if constexpr (C == Code::kW3)
-      bytes = level_w3(_mm512_xor_si512(index_w3(tile, line), f.flip));
-    else
-      bytes = _mm512_xor_si512(index<C>(tile, line, part), f.flip);
-    return _mm512_add_epi8(_mm512_mullo_epi16(bytes, f.words), f.bias);
+  static Ints scaled(const Tile<C>& tile, int line, const Factors& f) {
+    return _mm512_add_epi8(_mm512_mullo_epi16(tile.flipped(line, f.flip), f.words), f.bias);
   }
 
   static Floats load_scales(const PanelParts& parts, ScaleType type, int64_t block, int /*part*/) {
@@ -167,25 +232,15 @@ struct Vector {
   static Ints merge(Ints a, Ints b, Ints mask) {
     return _mm512_ternarylogic_epi32(a, b, mask, 0xf0 | (0xcc & 0xaa));
   }
-  // a where the mask's bits are set, b elsewhere.
+  // a where the mask's bits are set, b elsewhere; b's register becomes the result's.
   static Ints select(Ints mask, Ints a, Ints b) {
-    return _mm512_ternarylogic_epi32(mask, a, b, (0xf0 & 0xcc) | (~0xf0 & 0xaa));
+    return _mm512_ternarylogic_epi32(b, a, mask, (0xaa & 0xcc) | (~0xaa & 0xf0));
   }
   // Bits of 16 rows of two groups.
   static __mmask32 row_masks(const uint8_t* four_bytes) {
     uint32_t bits;
     std::memcpy(&bits, four_bytes, sizeof bits);
     return _cvtu32_mask32(bits);
-  }
-  // The three bits of a w3 line's indices; above them are neighbours' bits.
-  static Ints index_w3(const uint8_t* tile, int line) {
-    const Ints stored = _mm512_loadu_si512(tile + 64 * (line % 4));
-    return select(_mm512_set1_epi8(3), _mm512_srli_epi16(stored, 2 * (line / 4)),
-                  plane1<2>(tile + kPlane2Bytes, line));
-  }
-  // levels(Code::kW3) + 7. vpermb looks at six bits: period 8 makes the table blind to three.
-  static Ints level_w3(Ints index) {
-    return _mm512_permutexvar_epi8(index, _mm512_set1_epi64(0x0e0b090806050300));
   }
 };
 

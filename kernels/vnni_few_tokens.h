@@ -11,12 +11,17 @@ inline constexpr int64_t kFewTokens = 4;
 inline constexpr int64_t kFewSpanK = 8192;  // bounds the bases on the stack
 inline constexpr int64_t kFewBases = kFewSpanK / kGroupK;
 
+// Upper nibbles are cheaper to have sixteen times too large than to shift down, line by line.
+template <class V, Code C>
+inline constexpr bool kTimes16 = V::kTimes16 && (C == Code::kW4 || C == Code::kW4x);
+
 // sum[t][half] = the two groups of a tile times token t, eight or sixteen rows, from their bases
 // on.
 template <class V, Code C, int Tokens>
 static inline void multiply_tile(const uint8_t* codes, int part, const int8_t* x, int64_t ldx,
                                  const int32_t* bases,
                                  typename V::Ints (&sum)[Tokens][kTileGroups]) {
+  const typename V::template Tile<C, kTimes16<V, C>> tile(codes, part);
   // One token's dot products would wait for each other: it gets two sums for each group.
   constexpr int kChains = Tokens == 1 ? 2 : 1;
   typename V::Ints chain[Tokens][kTileGroups][kChains];
@@ -31,7 +36,7 @@ static inline void multiply_tile(const uint8_t* codes, int part, const int8_t* x
   for (int line = 0; line < kGroupLines; ++line)
 #pragma GCC unroll 2
     for (int half = 0; half < kTileGroups; ++half) {
-      const auto weights = V::template index<C>(codes, line + half * kGroupLines, part);
+      const auto weights = tile.index(line + half * kGroupLines);
 #pragma GCC unroll 4
       for (int t = 0; t < Tokens; ++t) {
         auto& s = chain[t][half][line % kChains];
@@ -41,9 +46,12 @@ static inline void multiply_tile(const uint8_t* codes, int part, const int8_t* x
 #pragma GCC unroll 4
   for (int t = 0; t < Tokens; ++t)
 #pragma GCC unroll 2
-    for (int half = 0; half < kTileGroups; ++half)
-      sum[t][half] =
-          kChains == 1 ? chain[t][half][0] : V::add(chain[t][half][0], chain[t][half][kChains - 1]);
+    for (int half = 0; half < kTileGroups; ++half) {
+      auto& s = sum[t][half] = chain[t][half][0];
+      if constexpr (kChains == 2) s = V::add(s, chain[t][half][1]);
+      if constexpr (kTimes16<V, C>)
+        if (half == 1) s = V::divide16(s);
+    }
 }
 
 // One panel times Tokens tokens, inputs k0 .. k0 + n_k - 1, added to y unless k0 is 0.
@@ -114,15 +122,26 @@ static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t
       V::store_rows(out + t * task.ldy + p * V::kLanes, n_rows - p * V::kLanes, y[t][p]);
 }
 
+static inline void prefetch(const uint8_t* first, int64_t n_bytes) {
+  for (int64_t i = 0; i < n_bytes; i += kLineBytes)
+    _mm_prefetch(reinterpret_cast<const char*>(first + i), _MM_HINT_T0);
+}
+
 template <class V, Code C>
 static void multiply_few_tokens(const Task& task, int64_t first_panel, int64_t n_panels,
                                 int64_t token, int64_t n_tokens) {
+  // All that the first products wait for at once, while the bases are made.
+  const PanelParts first = panel_parts(task.w, task.g, first_panel);
+  prefetch(first.codes, min(kPrefetchBytes, task.g.panel_code_bytes));
+  prefetch(first.scales, task.g.panel_meta_bytes);
   int32_t bases[kFewTokens * kFewBases + kGroupsTogether];
   for (int64_t k0 = 0; k0 < task.g.padded_k; k0 += kFewSpanK) {
     const int64_t n_k = min(kFewSpanK, task.g.padded_k - k0);
     for (int64_t t = 0; t < n_tokens; ++t)
-      sum_groups(task.input(token + t, k0), n_k, kOffset<C>, bases + t * kFewBases);
+      sum_groups<kTimes16<V, C>>(task.input(token + t, k0), n_k, kOffset<C>, bases + t * kFewBases);
     for (int64_t panel = first_panel; panel < first_panel + n_panels; ++panel) {
+      if (k0 == 0 && panel + 1 < first_panel + n_panels)
+        prefetch(panel_parts(task.w, task.g, panel + 1).scales, task.g.panel_meta_bytes);
       const auto run = [&]<int Tokens>() {
         multiply_few<V, C, Tokens>(task, panel, token, k0, n_k, bases);
       };

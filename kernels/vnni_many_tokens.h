@@ -37,6 +37,7 @@ static void unpack_strip(const Task& task, int64_t panel, int64_t last_panel, in
 #pragma GCC unroll 16
       for (int64_t ahead = 0; ahead < kTileBytes<C>; ahead += kLineBytes)
         _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + ahead), _MM_HINT_T0);
+      const typename V::template Tile<C> packed(codes, part);
       uint8_t* lines = strip.lines[k / 4] + v * V::kBytes;
       if constexpr (kTwoLevel<C>) {
         typename V::Ints multipliers[kTileGroups];
@@ -46,13 +47,12 @@ static void unpack_strip(const Task& task, int64_t panel, int64_t last_panel, in
           const auto factors = V::template factors<C>(multipliers[half]);
 #pragma GCC unroll 8
           for (int line = half * kGroupLines; line < (half + 1) * kGroupLines; ++line)
-            V::store(lines + line * 2 * V::kBytes,
-                     V::template scaled<C>(codes, line, part, factors));
+            V::store(lines + line * 2 * V::kBytes, V::template scaled<C>(packed, line, factors));
         }
       } else {
 #pragma GCC unroll 16
         for (int line = 0; line < kTileLines; ++line)
-          V::store(lines + line * 2 * V::kBytes, V::template index<C>(codes, line, part));
+          V::store(lines + line * 2 * V::kBytes, packed.index(line));
       }
     }
     for (int64_t block = 0; block * kScaleK<C> < n_k; ++block)

@@ -63,10 +63,14 @@ struct Task {
 
 }  // namespace
 
-// bases[group] = -offset * sum of x over the group's 32 inputs, for n_k inputs, a multiple of 64.
-// Writes groups by fours, so bases wants room for kGroupsTogether - 2 more than there are.
+// bases[group] = -offset * sum of x over the group's 32 inputs, for n_k inputs, a multiple of 64;
+// with kOddTimes16 every second one is sixteen times that. Writes groups by fours, so bases wants
+// room for kGroupsTogether - 2 more than there are.
 inline constexpr int kGroupsTogether = 4;
+template <bool kOddTimes16 = false>
 static inline void sum_groups(const int8_t* x, int64_t n_k, int offset, int32_t* bases) {
+  const int odd = kOddTimes16 ? 16 * offset : offset;
+  const __m128i factors = _mm_setr_epi32(-offset, -odd, -offset, -odd);
   const __m256i ones = _mm256_set1_epi8(1), word_ones = _mm256_set1_epi16(1);
   for (int64_t k = 0; k < n_k; k += kGroupsTogether * kGroupK) {
     __m256i sums[kGroupsTogether] = {};
@@ -80,7 +84,7 @@ static inline void sum_groups(const int8_t* x, int64_t n_k, int offset, int32_t*
     const __m128i totals =
         _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(bases + k / kGroupK),
-                     _mm_mullo_epi32(totals, _mm_set1_epi32(-offset)));
+                     _mm_mullo_epi32(totals, factors));
   }
 }
 
