@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "formats/error.h"
 
@@ -16,20 +17,32 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 // Steps of one sequence that choose the next token from as few logits as the sampler looks at.
 class Chooser {
  public:
-  Chooser(Engine& engine, Sampler& sampler) : engine_(engine), sampler_(sampler) {}
+  Chooser(Engine& engine, Sampler& sampler, const std::shared_ptr<const Constraint>& constraint)
+      : engine_(engine), sampler_(sampler) {
+    if (constraint) matcher_.emplace(constraint);
+  }
 
   void step(const BatchItem& item) {
-    if (sampler_.n_best() > 0)
+    if (wants_best())
       best_ = engine_.step_best({&item, 1}, sampler_.n_best());
     else
       logits_ = engine_.step({&item, 1});
   }
-  // REQUIRES: the last step wanted its last token's logits.
+  // REQUIRES: the last step wanted its last token's logits, and the constraint is not complete.
   int32_t choose() {
-    return sampler_.n_best() > 0 ? sampler_.sample(best_) : sampler_.sample(logits_);
+    if (wants_best()) return sampler_.sample(best_);
+    if (!matcher_) return sampler_.sample(logits_);
+    const int32_t token = sampler_.sample(logits_, matcher_->mask());
+    LAPIDARY_CHECK(matcher_->accept(token));
+    return token;
   }
+  bool is_complete() const { return matcher_ && matcher_->is_finished(); }
 
  private:
+  // The best of all logits need not be among those that a mask lets through.
+  bool wants_best() const { return !matcher_ && sampler_.n_best() > 0; }
+
+  std::optional<Matcher> matcher_;
   Engine& engine_;
   Sampler& sampler_;
   std::span<const float> logits_;
@@ -63,7 +76,7 @@ GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int3
   sampler.record_prompt(prompt);
   GenerateResult result;
   auto start = std::chrono::steady_clock::now();
-  Chooser chooser(engine, sampler);
+  Chooser chooser(engine, sampler, options.constraint);
   prefill(
       chooser,
       static_cast<size_t>(std::min(engine.options().max_batch_tokens, sequence.max_batch_tokens())),
@@ -72,6 +85,10 @@ GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int3
 
   start = std::chrono::steady_clock::now();
   result.finish_reason = "length";
+  if (chooser.is_complete()) {  // only the empty answer follows the constraint
+    result.finish_reason = "stop";
+    return result;
+  }
   while (static_cast<int64_t>(result.tokens.size()) < options.max_tokens) {
     events.poll();
     const int32_t token = chooser.choose();
@@ -80,6 +97,10 @@ GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int3
     if (options.on_token) options.on_token(token);
     if (std::find(options.stop_ids.begin(), options.stop_ids.end(), token) !=
         options.stop_ids.end()) {
+      result.finish_reason = "stop";
+      break;
+    }
+    if (chooser.is_complete()) {
       result.finish_reason = "stop";
       break;
     }

@@ -136,25 +136,35 @@ void Sampler::cut_to_top_p(float best) {
   }
 }
 
-int32_t Sampler::sample(std::span<const float> logits) {
+// Keeps the best, and when sampling all that are possible.
+void Sampler::consider(float logit, int32_t id, Candidate& best) {
+  logit = penalized(logit, id);
+  if (!(logit > -INFINITY)) return;  // masked, or NaN
+  if (logit > best.logit) best = {logit, id};
+  if (!options_.greedy) candidates_.push_back({logit / options_.temperature, id});
+}
+
+int32_t Sampler::sample(std::span<const float> logits, std::span<const uint64_t> mask) {
   LAPIDARY_CHECK(logits.size() == counts_.size() && !logits.empty());
   candidates_.clear();
-  float best = -INFINITY;
-  int32_t best_id = 0;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const int32_t id = static_cast<int32_t>(i);
-    const float logit = penalized(logits[i], id);
-    if (!(logit > -INFINITY)) continue;  // masked, or NaN
-    if (logit > best) {
-      best = logit;
-      best_id = id;
-    }
-    if (!options_.greedy) candidates_.push_back({logit / options_.temperature, id});
+  Candidate best;
+  if (mask.empty()) {
+    for (size_t i = 0; i < logits.size(); ++i) consider(logits[i], static_cast<int32_t>(i), best);
+  } else {
+    LAPIDARY_CHECK(mask.size() == (logits.size() + 63) / 64);
+    best.id = -1;
+    for (size_t word = 0; word < mask.size(); ++word)
+      for (uint64_t bits = mask[word]; bits != 0; bits &= bits - 1) {
+        const size_t i = 64 * word + static_cast<size_t>(std::countr_zero(bits));
+        if (best.id < 0) best.id = static_cast<int32_t>(i);  // when every logit is minus infinity
+        consider(logits[i], static_cast<int32_t>(i), best);
+      }
+    LAPIDARY_CHECK(best.id >= 0);
   }
   // With an infinite logit no probabilities exist, but the choice is clear.
-  if (options_.greedy || candidates_.empty() || !std::isfinite(best / options_.temperature))
-    return best_id;
-  return draw(best / options_.temperature);
+  if (options_.greedy || candidates_.empty() || !std::isfinite(best.logit / options_.temperature))
+    return best.id;
+  return draw(best.logit / options_.temperature);
 }
 
 int Sampler::n_best() const {

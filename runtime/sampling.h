@@ -34,7 +34,9 @@ SamplingOptions sampling_from_generation_config(std::string_view json);
 class Sampler {
  public:
   Sampler(const SamplingOptions& options, int64_t vocab_size);
-  int32_t sample(std::span<const float> logits);  // does not record
+  // Does not record. `mask`: only ids whose bit (id % 64 of word id / 64) is set count, the others
+  // as if their logits were minus infinity; empty: all. REQUIRES: some bit is set.
+  int32_t sample(std::span<const float> logits, std::span<const uint64_t> mask = {});
   // How many best tokens are all that the options look at; 0: they look at every logit, or at more
   // than kMostBest.
   int n_best() const;
@@ -46,6 +48,7 @@ class Sampler {
 
  private:
   float penalized(float logit, int32_t id) const;
+  void consider(float logit, int32_t id, Candidate& best);
   void order_best(size_t count);
   void cut_to_top_p(float best);
   int32_t draw(float best);

@@ -11,6 +11,7 @@
 #include "runtime/chat_session.h"
 #include "runtime/kv_choice.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/constraint_options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/signals.h"
 #include "tools/cli/source.h"
@@ -25,6 +26,7 @@ struct RunCommand {
   int64_t max_tokens = 256, context = 4096;
   SamplingOptions sampling;  // what the command line says; the rest comes from the model
   ModelOptions model_options;
+  ConstraintOptions constraint;
   OutputOptions out;
 
   SamplingOptions resolved_sampling(const CLI::App& sub, const Model& m) const {
@@ -72,6 +74,7 @@ struct RunCommand {
     options.generate.sampling = resolved_sampling(sub, *m);
     options.generate.stop_ids = m->config().eos_ids;
     options.generate.adapter = adapter.get();
+    options.generate.constraint = constraint.compile(m->tokenizer(), m->config().eos_ids);
     const Started started{engine, options, session ? &*session : nullptr,
                           adapter ? adapter_identity(model_options.adapter) : ""};
     return mode == "chat" ? chat(started) : once(started);
@@ -241,10 +244,12 @@ void add_run(CLI::App& app, Action& action) {
   sub->add_option("--seed", s.seed, "Same seed, same text")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 62))
       ->capture_default_str();
+  add_constraint_options(*sub, command->constraint);
   add_model_options(*sub, command->model_options);
   add_output_options(*sub, command->out);
   sub->footer(
       "Examples:\n  lapidary run model.lap -p 'What is the capital of Peru?'\n"
+      "  lapidary run model.lap -p 'Name and age: ...' --json-schema person.json\n"
       "  lapidary run model.lap chat --adapter tuned/\n"
       "  lapidary run model.lap --raw --greedy -p 'Once upon' --max-tokens 50 --json");
   sub->callback(

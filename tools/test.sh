@@ -19,7 +19,7 @@ run_tests() {
 build ci
 run_tests ci
 build dev parser_tests
-run_tests dev -R '^(formats_test|text_test|convert_test|fuzz_.*)$'
+run_tests dev -R '^(formats_test|text_test|grammar_test|convert_test|fuzz_.*)$'
 
 python3 "$root/tools/count_tests.py" "$root/build/ci" "$root/build/dev"
 exit $status

@@ -77,9 +77,8 @@ void TokenDecoder::push_byte_level(std::string_view piece, State& state, std::st
   state.held_bytes.erase(0, append_repaired(state.held_bytes, false, out));
 }
 
-void TokenDecoder::push(std::string_view piece, State& state, std::string& out) const {
-  if (byte_level_) return push_byte_level(piece, state, out);
-  std::string replaced;
+// `piece` after the replacements; `storage` holds it when there were any.
+std::string_view TokenDecoder::replaced(std::string_view piece, std::string& storage) const {
   for (const auto& [from, to] : replacements_) {
     if (from.empty() || piece.find(from) == std::string_view::npos) continue;
     std::string next;
@@ -87,9 +86,32 @@ void TokenDecoder::push(std::string_view piece, State& state, std::string& out) 
     for (size_t hit; (hit = piece.find(from, at)) != std::string_view::npos; at = hit + from.size())
       next.append(piece.substr(at, hit - at)).append(to);
     next += piece.substr(at);
-    replaced = std::move(next);
-    piece = replaced;
+    storage = std::move(next);
+    piece = storage;
   }
+  return piece;
+}
+
+std::string TokenDecoder::bytes(std::string_view piece) const {
+  if (byte_level_) {
+    std::string out;
+    for (size_t at = 0; at < piece.size();) {
+      const int byte = letter_byte(next_code_point(piece, at));
+      if (byte < 0) return std::string(piece);
+      out += static_cast<char>(byte);
+    }
+    return out;
+  }
+  std::string storage;
+  piece = replaced(piece, storage);
+  const int byte = byte_fallback_ ? byte_of(piece) : -1;
+  return byte >= 0 ? std::string(1, static_cast<char>(byte)) : std::string(piece);
+}
+
+void TokenDecoder::push(std::string_view piece, State& state, std::string& out) const {
+  if (byte_level_) return push_byte_level(piece, state, out);
+  std::string storage;
+  piece = replaced(piece, storage);
   if (const int byte = byte_fallback_ ? byte_of(piece) : -1; byte >= 0) {
     state.held_bytes += static_cast<char>(byte);
     return;

@@ -26,8 +26,11 @@ class TokenDecoder {
   State start() const { return {{}, max_strips_}; }
   void push(std::string_view piece, State& state, std::string& out) const;
   void finish(State& state, std::string& out) const;
+  // The bytes that a token stands for, wherever it is.
+  std::string bytes(std::string_view piece) const;
 
  private:
+  std::string_view replaced(std::string_view piece, std::string& storage) const;
   void emit(std::string_view text, State& state, std::string& out) const;
   void push_byte_level(std::string_view piece, State& state, std::string& out) const;
 

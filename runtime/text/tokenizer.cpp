@@ -155,6 +155,10 @@ bool Tokenizer::is_special(int32_t id) const {
 
 int64_t Tokenizer::vocab_size() const { return state_->view.vocab_size(); }
 
+std::string Tokenizer::token_bytes(int32_t id) const {
+  return state_->decoder.bytes(state_->text_of(id, /*skip_special=*/false));
+}
+
 std::optional<int32_t> Tokenizer::bos_id() const {
   const auto before = state_->view.before_ids();
   return before.empty() ? std::nullopt : std::optional(static_cast<int32_t>(before.front()));

@@ -33,7 +33,10 @@ class Tokenizer {
   std::vector<int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
   // Bytes that are not UTF-8 come out as U+FFFD, as `tokenizers` does. Unknown ids give nothing.
   std::string decode(std::span<const int32_t> ids, bool skip_special = false) const;
-  std::string_view piece(int32_t id) const;                    // vocabulary text; empty if none
+  std::string_view piece(int32_t id) const;  // vocabulary text; empty if none
+  // The bytes that the token puts into decoded text, perhaps a part of a character. Of a token that
+  // is not special, decode() of a whole text is these bytes joined (if they are UTF-8).
+  std::string token_bytes(int32_t id) const;
   std::optional<int32_t> id_of(std::string_view piece) const;  // added or vocabulary token
   bool is_special(int32_t id) const;
   int64_t vocab_size() const;

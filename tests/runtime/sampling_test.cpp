@@ -121,6 +121,23 @@ TEST(Sampler, SurvivesNanAndMaskedLogits) {
   EXPECT_EQ(sampler.sample(std::vector<float>{NAN, NAN, NAN}), 0);
 }
 
+TEST(Sampler, ChoosesOnlyWhatTheMaskLetsThrough) {
+  const std::vector<uint64_t> mask{0b10011};  // ids 0, 1, 4
+  Sampler greedy({.greedy = true}, 5);
+  EXPECT_EQ(greedy.sample(kLogits, mask), 1);
+  Sampler sampler({}, 5);
+  std::set<int32_t> ids;
+  for (int i = 0; i < 2000; ++i) ids.insert(sampler.sample(kLogits, mask));
+  EXPECT_EQ(ids, (std::set<int32_t>{0, 1, 4}));
+  // The same as minus infinity outside of it, draw for draw.
+  Sampler a({.top_k = 2, .seed = 5}, 5), b({.top_k = 2, .seed = 5}, 5);
+  std::vector<float> masked = kLogits;
+  masked[3] = -INFINITY;
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(a.sample(kLogits, mask), b.sample(masked));
+  // Even where the model sees no chance at all.
+  EXPECT_EQ(greedy.sample(std::vector<float>(5, -INFINITY), std::vector<uint64_t>{0b1000}), 3);
+}
+
 TEST(SamplingOptions, NamesTheFieldThatIsOutOfRange) {
   const auto message = [](const SamplingOptions& options) -> std::string {
     try {

@@ -52,6 +52,35 @@ TEST_F(Cli, WrongUsageIs64) {
                "temperature");
 }
 
+TEST_F(Cli, AnswersFollowASchema) {
+  const std::vector<std::string> ask{"run",      model_,  "-p", "What is 29 + 631?",
+                                     "--greedy", "--json"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), ask.begin(), ask.end());
+    return lapidary_command(more);
+  };
+  const Outcome o =
+      with({"--json-schema",
+            R"({"type":"object","properties":{"sum":{"type":"integer"}},"required":["sum"]})"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const auto reply = nlohmann::json::parse(o.out);
+  const auto answer = nlohmann::json::parse(reply["text"].get<std::string>());
+  EXPECT_TRUE(answer["sum"].is_number_integer());
+  EXPECT_EQ(reply["finish_reason"], "stop");
+  TemporaryFolder folder;
+  std::ofstream(folder.file("s.json")) << R"({"enum": ["yes", "no"]})";
+  const Outcome chosen = with({"--json-schema", folder.file("s.json")});
+  ASSERT_EQ(chosen.status, 0) << chosen.err;
+  const auto word = nlohmann::json::parse(chosen.out)["text"];
+  EXPECT_TRUE(word == "\"yes\"" || word == "\"no\"") << word;
+  EXPECT_EQ(nlohmann::json::parse(with({"--regex", "a{3}"}).out)["text"], "aaa");
+  expect_error(with({"--json-schema", R"({"not":{}})"}), 64, "not is not supported");
+  expect_error(with({"--json-schema", "/nowhere/s.json"}), 66, "/nowhere/s.json");
+  expect_error(with({"--json-schema", "false"}), 66, "false");
+  expect_error(with({"--regex", "(?=a)"}), 64, "look-ahead");
+  expect_error(with({"--constrain-after", "x"}), 64, "--constrain-after");
+}
+
 TEST_F(Cli, MissingFilesAre66AndBadFilesAre65) {
   expect_error(lapidary_command({"inspect", "/nowhere/x.lap"}), 66, "/nowhere/x.lap");
   expect_error(lapidary_command({"convert", "/nowhere", "-o", "x.lap"}), 66, "/nowhere");
