@@ -43,11 +43,11 @@ void refuse_impossible(const ModelSource& source, const QuantizeOptions& options
   const double limit = budget.bits_per_weight ? *budget.bits_per_weight * n_weights / 8.0
                                               : static_cast<double>(*budget.file_bytes);
   if (static_cast<double>(least) <= limit) return;
-  fail(
-      ErrorCode::kUsage,
-      "{}: the smallest codes make {} bytes of tensors ({:.3f} bits per weight), the budget allows "
-      "{:.0f}",
-      source.describe(), least, 8.0 * static_cast<double>(least) / n_weights, limit);
+  fail(ErrorCode::kUsage,
+       "{}: the smallest possible is {} bytes of tensors ({:.3f} bits per weight), the budget "
+       "allows "
+       "{:.0f}",
+       source.describe(), least, 8.0 * static_cast<double>(least) / n_weights, limit);
 }
 
 }  // namespace lapidary
