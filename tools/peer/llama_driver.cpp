@@ -5,7 +5,7 @@
 //
 //   llama_driver depth MODEL THREADS DEPTH TOKENS REPETITIONS
 //   llama_driver kv MODEL THREADS IDS WINDOW TYPE_K/TYPE_V...
-//   llama_driver score MODEL THREADS IDS NEW_TOKENS
+//   llama_driver score MODEL THREADS IDS NEW_TOKENS [LORA]
 //   llama_driver tokenize MODEL THREADS TEXTS
 //   llama_driver weights MODEL THREADS IDS WINDOW CANDIDATE...
 //
@@ -114,7 +114,7 @@ int kv(llama_model* model, int threads, int argc, char** argv) {
   return 0;
 }
 
-int score(llama_model* model, int threads, char** argv) {
+int score(llama_model* model, int threads, int argc, char** argv) {
   const int vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model));
   const std::vector<std::vector<llama_token>> lines = read_ids(argv[0]);
   const int new_tokens = std::atoi(argv[1]);
@@ -126,6 +126,12 @@ int score(llama_model* model, int threads, char** argv) {
                            .type_k = GGML_TYPE_F32,
                            .type_v = GGML_TYPE_F32,
                            .flash = false});
+  if (argc > 2) {
+    llama_adapter_lora* adapter = llama_adapter_lora_init(model, argv[2]);
+    if (!adapter) die(std::string("llama.cpp does not load the adapter ") + argv[2]);
+    float scale = 1;
+    if (llama_set_adapters_lora(context, &adapter, 1, &scale) != 0) die("adapter not accepted");
+  }
   std::printf("{\"sequences\": [");
   for (size_t l = 0; l < lines.size(); ++l) {
     llama_memory_clear(llama_get_memory(context), false);
@@ -174,7 +180,7 @@ int tokenize(llama_model* model, char** argv) {
 int main(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
   if (!((command == "depth" && argc == 7) || (command == "kv" && argc >= 7) ||
-        (command == "weights" && argc >= 7) || (command == "score" && argc == 6) ||
+        (command == "weights" && argc >= 7) || (command == "score" && (argc == 6 || argc == 7)) ||
         (command == "tokenize" && argc == 5)))
     die("see the head of llama_driver.cpp for its arguments");
   llama_log_set(
@@ -192,5 +198,5 @@ int main(int argc, char** argv) {
   if (command == "kv") return kv(model, threads, argc - 4, argv + 4);
   if (command == "weights") return peer::weights(model, threads, argc - 4, argv + 4);
   if (command == "tokenize") return tokenize(model, argv + 4);
-  return score(model, threads, argv + 4);
+  return score(model, threads, argc - 4, argv + 4);
 }
