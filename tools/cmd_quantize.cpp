@@ -189,7 +189,7 @@ struct QuantizeCommand {
 void add_quantize(CLI::App& app, Action& action) {
   auto command = std::make_shared<QuantizeCommand>();
   CLI::App* sub = app.add_subcommand("quantize", "Pack weights to 8, 6, 5, 4 or 3 bits");
-  sub->add_option("source", command->source, "A .lap file or a Hugging Face folder")
+  sub->add_option("source", command->source, "A .lap file, a Hugging Face folder or a GGUF file")
       ->required()
       ->type_name("SRC");
   sub->add_option("-o,--output", command->output, "The .lap file to write")->type_name("FILE");
