@@ -50,12 +50,33 @@ static inline __m256i trellis_levels_of(__m256i number) {
       _mm256_xor_si256(positive, _mm256_set1_epi8(-1)));
 }
 
+// Numbers of the 32 windows from byte `first` of a 4-bit ring on. Every window lies in two bytes,
+// so 16-bit lanes do: it starts at bit 0, where surplus bits leave the product at the top, or at
+// bit 4, where they are masked and the factor is not shifted.
+static inline __m256i trellis_numbers4(const uint8_t* block, int n_bytes, int first) {
+  constexpr int kFactor = static_cast<int>(trellis_factor(4));
+  const __m256i pairs = _mm256_setr_epi8(0, 1, 0, 1, 1, 2, 1, 2, 2, 3, 2, 3, 3, 4, 3, 4,  //
+                                         0, 1, 0, 1, 1, 2, 1, 2, 2, 3, 2, 3, 3, 4, 3, 4);
+  const __m256i kept = _mm256_set1_epi32(static_cast<int>(0xfff0ffffu));
+  const __m256i factors = _mm256_set1_epi32(kFactor << 16 | kFactor << 4);
+  __m256i number[2];
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {  // eight windows to a half: 0 and 16 on, then 8 and 24 on
+    const __m128i low = _mm_cvtsi64_si128(load_ring(block, n_bytes, first + 4 * i));
+    const __m128i high = _mm_cvtsi64_si128(load_ring(block, n_bytes, first + 4 * i + 8));
+    const __m256i words = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), pairs);
+    number[i] = _mm256_srli_epi16(_mm256_mullo_epi16(_mm256_and_si256(words, kept), factors), 8);
+  }
+  return _mm256_packus_epi16(number[0], number[1]);
+}
+
 // Steps 32 i .. 32 i + 31 of a line, i = at / 32, as levels in the line's order.
 template <int kBits>
 static inline __m256i trellis_half_line(const uint8_t* tile, int line, int at) {
   constexpr int kBlockBytes = kTrellisSteps / 8 * kBits;
   const uint8_t* block = tile + line / 4 * kBlockBytes;
   const int first = (line % 4 * kLineBytes + at) / 8 * kBits;
+  if constexpr (kBits == 4) return trellis_levels_of(trellis_numbers4(block, kBlockBytes, first));
   // Window i of eight starts at bit kBits * i.
   const auto byte = [](int i) { return static_cast<char>(kBits * i / 8); };
   const auto three = [byte](int i) {
@@ -68,7 +89,8 @@ static inline __m256i trellis_half_line(const uint8_t* tile, int line, int at) {
                                           three(5), three(6), three(7));
   const __m256i shifts = _mm256_setr_epi32(shift(0), shift(1), shift(2), shift(3), shift(4),
                                            shift(5), shift(6), shift(7));
-  const __m256i factor = _mm256_set1_epi16(static_cast<int16_t>(trellis_factor(kBits) << 4));
+  __m256i factor = _mm256_set1_epi16(static_cast<int16_t>(trellis_factor(kBits) << 4));
+  asm("" : "+x"(factor));  // else GCC multiplies by shifts and sums, five for one
   __m256i number[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {

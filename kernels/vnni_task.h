@@ -14,7 +14,7 @@ inline constexpr int kGroupLines = kGroupK / 4;
 inline constexpr int kTileGroups = kTileK / kGroupK;
 inline constexpr int kTileLines = kTileK / 4;
 
-inline constexpr int64_t kPrefetchBytes = 4096;  // as far ahead as pays on a stream of codes
+inline constexpr int64_t kPrefetchBytes = 6144;  // as far ahead as pays on a stream of codes
 
 template <Code C>
 inline constexpr bool kTwoLevel = C == Code::kW5 || C == Code::kW4 || C == Code::kW3;
