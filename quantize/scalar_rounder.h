@@ -15,6 +15,10 @@
 
 namespace lapidary {
 
+namespace scalar {
+struct Choice;  // scalar_search.h
+}
+
 struct ScalarRounding {
   int refits = 2;  // of a block's scales
 };
@@ -28,10 +32,8 @@ class ScalarRounder : public BlockRounder {
   int block_k() const override;
   void round(const StripBlock& block) override;
 
-  struct Choice;
-
  private:
-  void store(const StripBlock& block, int n_k, const Choice& choice);
+  void store(const StripBlock& block, int n_k, const scalar::Choice& choice);
 
   PackedGeometry g_;
   int64_t used_k_;  // columns that hold weights
