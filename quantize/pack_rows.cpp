@@ -14,6 +14,7 @@
 #include "kernels/kernels.h"
 #include "kernels/pack_lines.h"
 #include "kernels/reference_rotation.h"
+#include "quantize/lattice.h"
 #include "quantize/trellis_rows.h"
 
 namespace lapidary {
@@ -62,6 +63,29 @@ void add_rows(const RoundedRows& rounded, int n_rows, RoundingLoss* loss) {
   for (int r = 0; r < n_rows; ++r) {
     loss->error += rounded.errors[r];
     loss->energy += rounded.energies[r];
+  }
+}
+
+// Kernels keep lattices whose products are exact. Those whose products were rounded to bf16 are
+// found here, row by row, until one is none: `tries` is false from then on.
+void keep_lattices(Code code, Code stored, const Strip& strip, int64_t block, int n, int n_rows,
+                   bool* tries, RoundedRows* rounded) {
+  for (int r = 0; *tries && r < n_rows; ++r) {
+    if (rounded->errors[r] == 0) continue;
+    const std::span<const float> x(strip.x + r * strip.width + block, static_cast<size_t>(n));
+    const auto lattice = fit_lattice(code, stored, x);
+    *tries = lattice.has_value();
+    if (!lattice) return;
+    const float scale = scale_to_float(ScaleType::kF16, lattice->scale);
+    rounded->scales[r] = lattice->scale;
+    rounded->errors[r] = 0;
+    for (int i = 0; i < n; ++i) {
+      const int level = lattice->levels[static_cast<size_t>(i)];
+      rounded->indices[i / 4 * 64 + r * 4 + i % 4] =
+          static_cast<uint8_t>(level - levels(code).front());
+      const float difference = x[static_cast<size_t>(i)] - scale * static_cast<float>(level);
+      rounded->errors[r] += difference * difference;
+    }
   }
 }
 
@@ -121,6 +145,7 @@ RoundingLoss pack_panel_rows(const PackedGeometry& g, bool rotated, const FloatR
   RoundingLoss loss;
   std::optional<TrellisSearcher> searcher;
   if (traits(g.code).is_trellis) searcher.emplace(g.code);
+  bool tries_lattices = !rotated && scale_k == kGroupK && rows.code == Code::kBF16;
   for (int64_t k = 0; k < g.padded_k; k += strip_k) {
     strip.width = std::min(strip_k, g.padded_k - k);
     const int64_t logical = std::min(strip.width, g.k - k);
@@ -137,6 +162,7 @@ RoundingLoss pack_panel_rows(const PackedGeometry& g, bool rotated, const FloatR
                            &rounded);
       else
         table.round_rows(g.code, two_level, strip.x + block, strip.width, n, &rounded);
+      keep_lattices(g.code, rows.code, strip, block, n, n_rows, &tries_lattices, &rounded);
       add_rows(rounded, n_rows, &loss);
       std::memcpy(meta.data() + (k + block) / scale_k * kPanelRows * 2, rounded.scales,
                   sizeof rounded.scales);
@@ -175,6 +201,7 @@ RoundingLoss pack_table_records(const RowTableGeometry& g, const FloatRows& reco
   RoundingLoss loss;
   std::optional<TrellisSearcher> searcher;
   if (traits(g.code).is_trellis) searcher.emplace(g.code);
+  bool tries_lattices = scale_k == kGroupK && records.code == Code::kBF16;
   for (int64_t k = 0; k < g.width; k += scale_k) {
     const int64_t n = std::min(scale_k, g.width - k);
     strip.width = n;
@@ -184,6 +211,8 @@ RoundingLoss pack_table_records(const RowTableGeometry& g, const FloatRows& reco
       round_trellis_records(*searcher, strip.x, n, static_cast<int>(n), &rounded);
     else
       table.round_rows(g.code, two_level, strip.x, n, static_cast<int>(n), &rounded);
+    keep_lattices(g.code, records.code, strip, 0, static_cast<int>(n), count, &tries_lattices,
+                  &rounded);
     add_rows(rounded, count, &loss);
     for (int r = 0; r < count; ++r) {
       RecordIntegers& record = integers[static_cast<size_t>(r)];

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "quantize/code_errors.h"
+#include "quantize/lattice.h"
 #include "quantize/scratch_model.h"
 #include "quantize/sensitivity.h"
 #include "quantize/tensor_plan.h"
@@ -118,6 +119,13 @@ std::vector<TensorCosts> measure_costs(const ModelSource& source, const Quantize
     std::vector<Code> codes;
     for (const auto& [code, bytes] : t.bytes) codes.push_back(code);
     t.errors = code_errors(source, i, codes, options, pool);
+    if (t.fixed) continue;
+    if (const auto exact = lattice_code(source, i)) {
+      LapTensor entry = plan[i];
+      entry.code = *exact;
+      t.errors[*exact] = 0;
+      t.bytes[*exact] = stored_bytes(entry);
+    }
   }
   const std::vector<Sensitivity> first = probe_all(source, options, probe, costs, kProbe, events);
   if (!chooses_experts(source.metadata().config)) {

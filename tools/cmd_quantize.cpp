@@ -7,6 +7,7 @@
 #include "formats/error.h"
 #include "formats/file.h"
 #include "quantize/kv_auto.h"
+#include "quantize/lattice.h"
 #include "quantize/quantize.h"
 #include "runtime/verify/builtin_text.h"
 #include "tools/cli/command_options.h"
@@ -87,6 +88,7 @@ struct QuantizeCommand {
       resolved.keep.insert(resolved.keep.begin(), allocation->codes.begin(),
                            allocation->codes.end());
     }
+    keep_lattices(*model, &resolved, progress.events());
     const QuantizeReport report =
         dry_run ? plan(*model, resolved) : quantize(*model, output, resolved, progress.events());
     for (const std::string& pattern : unmatched_patterns(resolved, report))
@@ -98,6 +100,29 @@ struct QuantizeCommand {
     else
       print_text(report, allocation, cache);
     return 0;
+  }
+
+  // Tensors that lie on a lattice are stored as what they are, where that costs no byte more.
+  void keep_lattices(const ModelSource& model, QuantizeOptions* resolved,
+                     const Events& events) const {
+    if (weights.no_lattices) return;
+    size_t n_kept = 0, n_larger = 0;
+    std::string larger;
+    for (const LatticeFinding& found : find_lattices(model, *resolved, events)) {
+      if (found.stored()) {
+        resolved->keep.insert(resolved->keep.begin(), {found.tensor, found.code});
+        ++n_kept;
+      } else if (n_larger++ == 0) {
+        larger = fmt::format("{}={}", found.tensor, code_name(found.code));
+      }
+    }
+    if (n_kept > 0)
+      events.note(fmt::format("{} tensors lie on a lattice and are stored exactly", n_kept));
+    if (n_larger > 0)
+      events.note(
+          fmt::format("{} tensors lie on a lattice but would be larger exactly; to keep one: "
+                      "--keep '{}'",
+                      n_larger, larger));
   }
 
   // Without an output, scratch files lie where temporary files do.

@@ -1,12 +1,12 @@
-// A model source made of tensors in memory, for shapes that no checkpoint has. float32 only.
+// A model source made of tensors in memory, for shapes and values that no checkpoint has.
 #pragma once
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <random>
 
+#include "formats/float_codes.h"
 #include "formats/model_source.h"
 
 namespace lapidary {
@@ -28,8 +28,10 @@ class MemorySource : public ModelSource {
     metadata_.generation_config = metadata_.recipe = metadata_.provenance = "{}";
   }
 
-  void add(const std::string& name, std::vector<int64_t> shape, std::vector<float> values) {
-    tensors_.push_back({name, std::move(shape), Code::kF32});
+  // REQUIRES: `code` holds the values exactly.
+  void add(const std::string& name, std::vector<int64_t> shape, std::vector<float> values,
+           Code code = Code::kF32) {
+    tensors_.push_back({name, std::move(shape), code});
     values_.push_back(std::move(values));
   }
   void add_random(const std::string& name, std::vector<int64_t> shape) {
@@ -51,8 +53,12 @@ class MemorySource : public ModelSource {
   void read_rows(size_t index, int64_t first, int64_t, std::span<float> out) const override {
     std::copy_n(values_[index].begin() + first * tensors_[index].k(), out.size(), out.begin());
   }
-  void read_raw(size_t index, int64_t first, int64_t, std::span<uint8_t> out) const override {
-    std::memcpy(out.data(), values_[index].data() + first * tensors_[index].k(), out.size());
+  void read_raw(size_t index, int64_t first, int64_t count, std::span<uint8_t> out) const override {
+    const int64_t k = tensors_[index].k();
+    encode_floats(tensors_[index].code,
+                  std::span(values_[index])
+                      .subspan(static_cast<size_t>(first * k), static_cast<size_t>(count * k)),
+                  out);
   }
   std::string content_hash() const override { return {}; }
   std::string describe() const override { return "memory"; }

@@ -48,6 +48,8 @@ void add_weight_options(CLI::App& command, WeightOptions& options) {
   command.add_flag("--allow-requantize", options.allow_requantize,
                    "Quantize a source that is already quantized (errors add up)");
   command.add_flag("--no-rotation", options.no_rotation, "Do not rotate inputs (for comparison)");
+  command.add_flag("--no-lattices", options.no_lattices,
+                   "Round weights that lie on a 4-bit or 8-bit lattice like any others");
 }
 
 uint64_t parse_size(const std::string& text) {

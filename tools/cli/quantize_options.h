@@ -15,11 +15,11 @@ class App;
 namespace lapidary {
 
 // Which code a tensor gets, and how it is rounded: --weights, --keep, --allow-requantize,
-// --no-rotation.
+// --no-rotation, --no-lattices.
 struct WeightOptions {
   std::string weights = "w4";
   std::vector<std::string> keep;
-  bool allow_requantize = false, no_rotation = false;
+  bool allow_requantize = false, no_rotation = false, no_lattices = false;
   // Throws kUsage for unknown codes and rules that are no rules.
   QuantizeOptions resolve() const;
 };
