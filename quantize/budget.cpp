@@ -4,9 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "formats/file.h"
-#include "formats/lap_copy.h"
-#include "formats/tokenizer_tables.h"
 #include "quantize/allocation.h"
 #include "quantize/budget_floor.h"
 #include "quantize/calibration_text.h"
@@ -22,15 +19,6 @@ namespace {
 constexpr uint64_t kHeadGrowth = 8192;
 // A correction after the first measurement, and one more for what the correction moved.
 constexpr int kMostChecks = 3;
-
-// `source` as a .lap at `path`, tokenizer included.
-void write_lap(const ModelSource& source, const std::string& path, const Events& events) {
-  const ModelMetadata& metadata = source.metadata();
-  const std::string tokenizer = source.tokenizer_json();
-  std::vector<uint8_t> tables;
-  if (!tokenizer.empty()) tables = compile_tokenizer(tokenizer, metadata.config.vocab_size);
-  copy_to_lap(source, path, metadata, {tokenizer, tables}, /*is_source=*/false, events);
-}
 
 std::vector<int32_t> tokens_of(const std::string& base, const std::string& text) {
   const auto model = Model::load(base);
@@ -282,10 +270,8 @@ Allocation allocate(const ModelSource& source, const std::string& source_path,
                      budget.max_kld.has_value() ==
                  1);
   refuse_impossible(source, options, budget);
-  if (!is_folder(source_path)) return Chooser(source, source_path, options, budget, events).run();
-  ScratchModel base(budget.scratch);
-  write_lap(source, base.path(), events);
-  return Chooser(source, base.path(), options, budget, events).run();
+  const ExactModel exact(source, source_path, budget.scratch, events);
+  return Chooser(source, exact.path(), options, budget, events).run();
 }
 
 }  // namespace lapidary

@@ -11,6 +11,8 @@ namespace lapidary {
 namespace {
 
 constexpr int64_t kSampledPanels = 16;
+// A search is some hundred times dearer than rounding, and its error varies less between rows.
+constexpr int64_t kSearchedPanels = 2;
 
 // Rows of the sample, panel after panel, as float32.
 struct Sample {
@@ -73,9 +75,14 @@ std::map<Code, double> code_errors(const ModelSource& source, size_t tensor,
   const Sample sample = read_sample(source, tensor);
   const int64_t n_panels = static_cast<int64_t>(sample.panels.size());
   const bool is_table = t.name == kPleTensor;
+  const auto is_sampled = [&](Code code, int64_t panel) {
+    const int64_t every = (n_panels + kSearchedPanels - 1) / kSearchedPanels;
+    return !traits(code).is_trellis || panel % every == every / 2;
+  };
   std::vector<RoundingLoss> losses(codes.size() * sample.panels.size());
   pool.run(static_cast<int64_t>(losses.size()), [&](int64_t i) {
     const Code code = codes[static_cast<size_t>(i / n_panels)];
+    if (!is_sampled(code, i % n_panels)) return;
     const std::vector<float>& rows = sample.panels[static_cast<size_t>(i % n_panels)];
     // As in the plan: codes with a scale per 32 are not rotated.
     const bool rotated = options.rotate && traits(code).scale_k != kGroupK;

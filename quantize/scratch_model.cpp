@@ -1,10 +1,14 @@
-// Names and removal only; whoever writes the file does so atomically.
+// Names, removal, and the copy of a folder; files are written atomically.
 #include "quantize/scratch_model.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <atomic>
+
+#include "formats/file.h"
+#include "formats/lap_copy.h"
+#include "formats/tokenizer_tables.h"
 
 namespace lapidary {
 
@@ -14,5 +18,17 @@ ScratchModel::ScratchModel(const std::string& prefix) {
 }
 
 ScratchModel::~ScratchModel() { unlink(path_.c_str()); }
+
+ExactModel::ExactModel(const ModelSource& source, const std::string& source_path,
+                       const std::string& scratch, const Events& events)
+    : path_(source_path) {
+  if (dynamic_cast<const LapReader*>(&source)) return;
+  copy_ = std::make_unique<ScratchModel>(scratch);
+  const ModelMetadata& metadata = source.metadata();
+  const std::string tokenizer = source.tokenizer_json();
+  std::vector<uint8_t> tables;
+  if (!tokenizer.empty()) tables = compile_tokenizer(tokenizer, metadata.config.vocab_size);
+  copy_to_lap(source, copy_->path(), metadata, {tokenizer, tables}, /*is_source=*/false, events);
+}
 
 }  // namespace lapidary

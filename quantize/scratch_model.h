@@ -2,7 +2,11 @@
 // name, so the name goes as soon as the file is loaded.
 #pragma once
 
+#include <memory>
 #include <string>
+
+#include "formats/events.h"
+#include "formats/model_source.h"
 
 namespace lapidary {
 
@@ -18,6 +22,20 @@ class ScratchModel {
 
  private:
   std::string path_;
+};
+
+// A source's exact weights as a .lap that an engine can load: the file itself, or a folder's copy
+// in a scratch file.
+class ExactModel {
+ public:
+  // `source_path` names the .lap or folder that `source` reads. Throws what reading and writing do.
+  ExactModel(const ModelSource& source, const std::string& source_path, const std::string& scratch,
+             const Events& events);
+  const std::string& path() const { return copy_ ? copy_->path() : path_; }
+
+ private:
+  std::string path_;
+  std::unique_ptr<ScratchModel> copy_;
 };
 
 }  // namespace lapidary

@@ -90,7 +90,7 @@ std::vector<Code> allocatable_codes() {
     const Code code = static_cast<Code>(i);
     const CodeTraits& t = traits(code);
     const bool imports = t.scale_k == kGroupK && !t.is_trellis;
-    if (!t.is_float && !imports && !t.is_trellis) codes.push_back(code);
+    if (!t.is_float && !imports) codes.push_back(code);
   }
   return codes;
 }

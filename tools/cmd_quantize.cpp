@@ -9,6 +9,7 @@
 #include "quantize/kv_auto.h"
 #include "quantize/lattice.h"
 #include "quantize/quantize.h"
+#include "quantize/scratch_model.h"
 #include "runtime/verify/builtin_text.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/keep_inputs.h"
@@ -17,6 +18,7 @@
 #include "tools/cli/recipe.h"
 #include "tools/cli/source.h"
 #include "tools/commands.h"
+#include "tools/report/quantize_report.h"
 
 namespace lapidary {
 namespace {
@@ -54,6 +56,7 @@ struct QuantizeCommand {
   WeightOptions weights;
   BudgetText budget;
   CalibrateOptions calibrate;
+  std::string report_file, report_text;
   bool dry_run = false;
   int n_threads = 0;
   std::string kv, kv_text;  // "auto", and the text it measures on
@@ -72,7 +75,10 @@ struct QuantizeCommand {
     apply_recipe(sub);
     if (output.empty() && !dry_run)
       fail(ErrorCode::kUsage, "quantize needs -o FILE (or --dry-run to see sizes first)");
-    if (!dry_run) refuse_to_replace(output, {source, kv_text, calibrate.text});
+    if (!dry_run) refuse_to_replace(output, {source, kv_text, report_text, calibrate.text});
+    if (report_file.empty() ? !report_text.empty() : dry_run)
+      fail(ErrorCode::kUsage, "--report-text needs --report, and --report a file to write");
+    if (!report_file.empty()) refuse_to_replace(report_file, {source, output, report_text});
     if (!kv.empty() && kv != "auto")
       fail(ErrorCode::kUsage, "--kv \"{}\": expected auto; a fixed code is an option of run", kv);
     if (kv.empty() ? kv_budget > 0 || kv_max_kld > 0 || !kv_text.empty() : dry_run)
@@ -93,6 +99,7 @@ struct QuantizeCommand {
         dry_run ? plan(*model, resolved) : quantize(*model, output, resolved, progress.events());
     for (const std::string& pattern : unmatched_patterns(resolved, report))
       fmt::print(stderr, "note: --keep {}: no tensor has such a name\n", pattern);
+    if (!report_file.empty()) write_report(*model, report, allocation, progress.events());
     std::optional<KvAutoReport> cache;
     if (!kv.empty()) cache = choose_cache(progress.events());
     if (out.json)
@@ -132,6 +139,28 @@ struct QuantizeCommand {
     options.scratch =
         !output.empty() ? output : (std::filesystem::temp_directory_path() / "lapidary").string();
     return allocate(model, source, resolved, options, events);
+  }
+
+  void write_report(const ModelSource& model, const QuantizeReport& report,
+                    const std::optional<Allocation>& allocation, const Events& events) const {
+    QuantizePage page;
+    page.source_name = std::filesystem::path(source).filename().string();
+    page.output_name = std::filesystem::path(output).filename().string();
+    page.report = report;
+    page.allocation = allocation;
+    page.text_source = report_text.empty() ? "built-in text" : report_text;
+    page.made_by = "lapidary 0.1.0";
+    for (const SourceTensor& t : model.tensors())
+      page.source_bytes += static_cast<uint64_t>(t.elements()) * traits(t.code).bits / 8;
+    EngineScorerOptions how;
+    how.engine.n_threads = n_threads;
+    const ExactModel exact(model, source, output, events);
+    const auto base = make_engine_scorer(exact.path(), how),
+               candidate = make_engine_scorer(output, how);
+    page.text = compare_text(
+        *base, *candidate,
+        report_text.empty() ? std::string(builtin_text()) : read_text(report_text), {}, events);
+    write_text_atomically(report_file, quantize_html(page));
   }
 
   KvAutoReport choose_cache(const Events& events) const {
@@ -233,6 +262,12 @@ void add_quantize(CLI::App& app, Action& action) {
       ->type_name("NATS")
       ->check(CLI::PositiveNumber);
   sub->add_option("--kv-text", command->kv_text, "Text to measure on (default: a built-in text)")
+      ->type_name("FILE");
+  sub->add_option("--report", command->report_file,
+                  "Write a page: sizes, loss on held-out text, who got how many bits")
+      ->type_name("FILE");
+  sub->add_option("--report-text", command->report_text,
+                  "Text for the report (default: a built-in text)")
       ->type_name("FILE");
   add_threads_option(*sub, command->n_threads);
   add_recipe_option(*sub);

@@ -10,6 +10,7 @@
 #include "runtime/verify/statistics.h"
 #include "tools/report/chart.h"
 #include "tools/report/html.h"
+#include "tools/report/quantize_report.h"
 #include "tools/report/svg.h"
 #include "tools/report/verify_json.h"
 #include "tools/report/verify_report.h"
@@ -117,7 +118,8 @@ TEST(Charts, AreWellFormedWithHostileNamesAndNumbers) {
   LineChart lines{kHostile,
                   kHostile,
                   kHostile,
-                  {{kHostile, {{0, 1}, {1, nan}, {infinity, 2}, {3, 3}}}, {"", {}}}};
+                  {{kHostile, {{0, 1}, {1, nan}, {infinity, 2}, {3, 3}}}, {"", {}}},
+                  {{kHostile, nan, 1, true}}};
   BarChart bars{kHostile, kHostile, {{kHostile, 3}, {"b", nan}, {"c", -1}}};
   Histogram linear{kHostile, kHostile, {1, 2, 3, static_cast<float>(nan)}, false, {{kHostile, 2}}};
   Histogram logarithmic{
@@ -218,6 +220,72 @@ TEST(VerifyJunit, CountsFailuresAndSkips) {
   EXPECT_NE(xml.find("tests=\"6\""), std::string::npos);
   EXPECT_NE(xml.find("<failure message=\"-5.50 points"), std::string::npos);
   EXPECT_NE(xml.find("<skipped message="), std::string::npos);
+}
+
+QuantizePage quantize_example() {
+  QuantizePage page;
+  page.source_name = kHostile;
+  page.output_name = "small.lap";
+  page.source_bytes = 24'000'000;
+  page.report.bytes = 6'400'000;
+  page.report.file_bytes = 6'900'000;
+  page.report.bits_per_weight = 4.25;
+  page.report.tensors = {{"model.embed_tokens.weight", Code::kW6, 6.13, 7e-4, 1'600'000},
+                         {"model.norm.weight", Code::kBF16, 16, 0, 512},
+                         {kHostile, Code::kW3, 3.25, 0.03, 1000}};
+  Allocation allocation;
+  for (int layer = 0; layer < 48; ++layer)
+    for (const char* kind : {"mlp.up_proj", "self_attn.o_proj"}) {
+      const std::string name = fmt::format("model.layers.{}.{}.weight", layer, kind);
+      page.report.tensors.push_back({name, layer % 2 ? Code::kW4 : Code::kW4x, 4.2, 0, 100'000});
+      allocation.tensors.push_back({name, Code::kW4, 100'000, 1e-4});
+    }
+  for (int i = 0; i < 30; ++i) allocation.curve.push_back({3.2 + 0.2 * i, std::pow(0.3, 0.2 * i)});
+  allocation.uniform = {{Code::kW4, {4.2, 0.06}}, {Code::kW3, {3.25, 0.3}}};
+  allocation.bits_per_weight = 4.25;
+  allocation.predicted_kld = 0.05;
+  page.allocation = allocation;
+  page.text = example().text;
+  page.text_source = "held-out";
+  return page;
+}
+
+TEST(QuantizeReport, IsOneWellFormedPageWithNothingFromOutside) {
+  const std::string page = quantize_html(quantize_example());
+  EXPECT_EQ(nesting_mistake(page), "");
+  EXPECT_EQ(page.find("<script"), std::string::npos);
+  EXPECT_EQ(page.find("http"), std::string::npos);
+  EXPECT_EQ(page.find("src="), std::string::npos);
+}
+
+TEST(QuantizeReport, SaysSizesLossAndEachTensor) {
+  const std::string page = quantize_html(quantize_example());
+  for (const char* expected :
+       {"73.3 % smaller", "4.250", "this file", "model.layers.47.mlp.up_proj.weight", "exact",
+        "kept as floats", "Perplexity"})
+    EXPECT_NE(page.find(expected), std::string::npos) << expected;
+}
+
+TEST(QuantizeReport, NeedsNeitherABudgetNorAText) {
+  QuantizePage page = quantize_example();
+  page.allocation.reset();
+  page.text.reset();
+  const std::string html = quantize_html(page);
+  EXPECT_EQ(nesting_mistake(html), "");
+  EXPECT_EQ(html.find("The choice"), std::string::npos);
+}
+
+TEST(LineChart, LogarithmicAxesLeaveOutWhatIsNotPositive) {
+  LineChart chart;
+  chart.logarithmic = true;
+  chart.series = {{"a", {{1, 0.1}, {2, 0.0}, {3, 1e-4}}}};
+  chart.marks = {{"here", 2, 0.01, true}, {"nowhere", 2, -1, false}};
+  const std::string svg = draw(chart).standalone();
+  EXPECT_EQ(nesting_mistake(svg), "");
+  EXPECT_EQ(svg.find("nan"), std::string::npos);
+  EXPECT_EQ(svg.find("inf"), std::string::npos);
+  EXPECT_NE(svg.find("here"), std::string::npos);
+  EXPECT_EQ(svg.find("nowhere"), std::string::npos);
 }
 
 }  // namespace

@@ -26,48 +26,6 @@ std::string shortened(const std::string& text, size_t limit) {
 
 }  // namespace
 
-Svg draw(const LineChart& chart) {
-  Svg svg(chart.width, chart.height, chart.title);
-  std::vector<double> xs, ys;
-  for (const LineSeries& series : chart.series)
-    for (const auto& [x, y] : series.points)
-      if (std::isfinite(x) && std::isfinite(y)) {
-        xs.push_back(x);
-        ys.push_back(y);
-      }
-  svg.text(0, 16, chart.title, "strong big");
-  if (xs.empty()) {
-    svg.text(0, 40, "no data", "soft");
-    return svg;
-  }
-  const auto [x_low, x_high] = std::minmax_element(xs.begin(), xs.end());
-  const auto [y_low, y_high] = std::minmax_element(ys.begin(), ys.end());
-  const Axis x(*x_low, *x_high, 56, chart.width - 12);
-  const Axis y(*y_low, *y_high, chart.height - 42, 44);
-  for (const double tick : y.ticks(5)) {
-    svg.line(56, y(tick), chart.width - 12, y(tick), "grid");
-    svg.text(50, y(tick) + 4, y.label(tick), "soft", "end");
-  }
-  for (const double tick : x.ticks(8))
-    svg.text(x(tick), chart.height - 24, x.label(tick), "soft", "middle");
-  svg.text((56 + chart.width - 12) / 2, chart.height - 6, chart.x_label, "soft", "middle");
-  svg.text(56, 36, chart.y_label, "soft");
-  double legend = chart.width - 12;
-  for (size_t i = chart.series.size(); i-- > 0;) {
-    const LineSeries& series = chart.series[i];
-    std::vector<std::pair<double, double>> points;
-    for (const auto& [px, py] : series.points)
-      if (std::isfinite(px) && std::isfinite(py)) points.emplace_back(x(px), y(py));
-    svg.polyline(points, fmt::format("curve s{}", i % 4));
-    if (series.name.empty()) continue;
-    svg.text(legend, 36, series.name, "", "end");
-    legend -= 7.0 * static_cast<double>(series.name.size()) + 8;
-    svg.circle(legend, 32, 4, fmt::format("f{}", i % 4));
-    legend -= 16;
-  }
-  return svg;
-}
-
 Svg draw(const BarChart& chart) {
   constexpr double kRow = 28;
   Svg svg(chart.width, 34 + kRow * static_cast<double>(chart.bars.size()), chart.title);

@@ -18,9 +18,16 @@ struct LineSeries {
   std::string name;
   std::vector<std::pair<double, double>> points;  // by rising x
 };
+struct LineMark {
+  std::string name;
+  double x = 0, y = 0;
+  bool strong = false;  // the one the picture is about
+};
 struct LineChart {
   std::string title, x_label, y_label;
   std::vector<LineSeries> series;  // four colours; more repeat them
+  std::vector<LineMark> marks;     // points with names
+  bool logarithmic = false;        // y; what is not positive is left out
   double width = 720, height = 300;
 };
 Svg draw(const LineChart& chart);

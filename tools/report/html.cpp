@@ -40,6 +40,9 @@ th{color:var(--soft);font-weight:600;font-size:.8rem;white-space:nowrap}tr:last-
 .number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .pill span{display:inline-block;border:1px solid;border-radius:99px;padding:0 10px;font-size:.75rem;font-weight:600}
 .pass span{color:var(--pass)}.fail span{color:var(--fail)}.unsure span{color:var(--unsure)}
+.bar span{display:block;min-width:1px;height:10px;margin-top:6px;border-radius:3px;background:#748ffc}
+details{margin:0 0 10px}summary{cursor:pointer;padding:6px 2px;color:var(--ink);font-weight:600}
+summary small{color:var(--soft);font-weight:400;margin-left:8px}
 ul.reasons{list-style:none;padding:0;margin:0}
 ul.reasons li{background:var(--card);border:1px solid var(--rule);border-left:4px solid var(--soft);border-radius:8px;
 padding:10px 14px;margin:0 0 8px}
@@ -87,6 +90,11 @@ std::string html_table(const std::vector<HtmlCell>& header,
       "<div class=\"table\"><table>\n<thead>" + row(header, "th") + "</thead>\n<tbody>\n";
   for (const auto& cells : rows) table += row(cells, "td");
   return table + "</tbody></table></div>\n";
+}
+
+std::string html_details(std::string_view summary, std::string_view remark, std::string_view body) {
+  return "<details><summary>" + escape_xml(summary) + "<small>" + escape_xml(remark) +
+         "</small></summary>\n" + std::string(body) + "</details>\n";
 }
 
 std::string html_tiles(const std::vector<HtmlTile>& tiles) {

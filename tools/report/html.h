@@ -23,6 +23,9 @@ struct HtmlCell {
 std::string html_table(const std::vector<HtmlCell>& header,
                        const std::vector<std::vector<HtmlCell>>& rows);
 
+// Folded away under a line that says what is inside.
+std::string html_details(std::string_view summary, std::string_view remark, std::string_view body);
+
 // Large numbers with their names: {name, value, remark}.
 struct HtmlTile {
   std::string name, value, remark;

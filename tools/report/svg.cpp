@@ -69,6 +69,8 @@ svg .curve{fill:none;stroke-width:2;stroke-linejoin:round}svg .whisker{stroke-wi
 svg .s0{stroke:var(--accent)}svg .s1{stroke:var(--other)}svg .s2{stroke:var(--unsure)}svg .s3{stroke:var(--fail)}
 svg .f0{fill:var(--accent)}svg .f1{fill:var(--other)}svg .f2{fill:var(--unsure)}svg .f3{fill:var(--fail)}
 svg .pass{stroke:var(--pass)}svg .fail{stroke:var(--fail)}svg .unsure{stroke:var(--unsure)}
+svg .heat{fill:var(--accent)}svg .h0{fill-opacity:.08}svg .h1{fill-opacity:.2}svg .h2{fill-opacity:.34}
+svg .h3{fill-opacity:.48}svg .h4{fill-opacity:.66}svg .h5{fill-opacity:.88}
 svg .dot.pass{fill:var(--pass)}svg .dot.fail{fill:var(--fail)}svg .dot.unsure{fill:var(--unsure)}
 )";
 }
