@@ -85,7 +85,7 @@ class Chooser {
   // One code for all that the user leaves open.
   std::vector<Code> uniform(Code code) const {
     std::vector<Code> codes;
-    for (const TensorCosts& t : costs_) codes.push_back(t.fixed.value_or(code));
+    for (const TensorCosts& t : costs_) codes.push_back(t.fixed.value_or(t.nearest(code)));
     return codes;
   }
   std::vector<Code> codes_of(const Selection& selection) const {
@@ -239,7 +239,7 @@ class Chooser {
     for (const Code code : allocatable_codes()) {
       bool fits = true;
       for (const TensorCosts& t : costs_)
-        fits &= std::isfinite(t.errors.at(t.fixed.value_or(code)));
+        fits &= std::isfinite(t.errors.at(t.fixed.value_or(t.nearest(code))));
       if (fits)
         allocation.uniform.push_back(
             {code, {bits_per_weight(uniform(code)), corrected(uniform(code))}});

@@ -69,6 +69,13 @@ void fit_two(const Sensitivity& first, const Sensitivity& second, TensorCosts* t
 
 }  // namespace
 
+Code TensorCosts::nearest(Code code) const {
+  if (errors.contains(code)) return code;
+  for (const auto& [other, error] : errors)
+    if (traits(other).bits == traits(code).bits && !traits(other).is_trellis) return other;
+  return errors.begin()->first;
+}
+
 double TensorCosts::alone(Code code) const {
   const double error = errors.at(code);
   return quadratic * error + flips * std::sqrt(error);

@@ -29,6 +29,8 @@ struct TensorCosts {
   double quadratic = 0, flips = 0;  // nats per relative squared error, and per its root
   std::map<Code, double> errors;    // relative squared error of plain rounding
   std::map<Code, uint64_t> bytes;
+  // `code`, or what a tensor too narrow for it gets instead: the scalar code of as many bits.
+  Code nearest(Code code) const;
   double alone(Code code) const;  // predicted divergence of this tensor alone
 };
 

@@ -148,7 +148,8 @@ struct QuantizeCommand {
     page.output_name = std::filesystem::path(output).filename().string();
     page.report = report;
     page.allocation = allocation;
-    page.text_source = report_text.empty() ? "built-in text" : report_text;
+    page.text_source = report_text.empty() ? "built-in text"
+                                           : std::filesystem::path(report_text).filename().string();
     page.made_by = "lapidary 0.1.0";
     for (const SourceTensor& t : model.tensors())
       page.source_bytes += static_cast<uint64_t>(t.elements()) * traits(t.code).bits / 8;

@@ -36,7 +36,7 @@ Svg draw(const BarChart& chart) {
     longest = std::max(longest, name.size());
     if (std::isfinite(value)) largest = std::max(largest, value);
   }
-  const double left = label_width(longest), room = chart.width - left - 90;
+  const double left = label_width(longest), room = chart.width - left - 110;
   double top = 30;
   for (const auto& [name, value] : chart.bars) {
     svg.text(left - 8, top + 16, shortened(name, 30), "", "end");

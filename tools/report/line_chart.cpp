@@ -51,7 +51,9 @@ Svg draw(const LineChart& chart) {
   const auto [y_low, y_high] = std::minmax_element(ys.begin(), ys.end());
   const double right = chart.width - kRight;
   const Axis x(*x_low, *x_high, kLeft, right);
-  const Axis y(*y_low, *y_high, chart.height - kBottom, kTop);
+  // Names of marks stand above them.
+  const double room = chart.marks.empty() ? 0 : 0.08 * (*y_high - *y_low);
+  const Axis y(*y_low, *y_high + room, chart.height - kBottom, kTop);
   const auto horizontal = [&](double at, const std::string& label) {
     svg.line(kLeft, y(at), right, y(at), "grid");
     svg.text(kLeft - 6, y(at) + 4, label, "soft", "end");
