@@ -36,6 +36,7 @@ class Chooser {
       : source_(source), options_(options), budget_(budget), events_(events) {
     probe_.base = base;
     probe_.scratch = budget.scratch;
+    probe_.codes = budget.codes.empty() ? allocatable_codes() : budget.codes;
     probe_.tokens = tokens_of(base, budget.text);
     probe_.n_tokens = budget.n_tokens;
     costs_ = measure_costs(source, options, probe_, events);
@@ -47,7 +48,7 @@ class Chooser {
     for (const LapTensor& t : lap->index()) data_offset_ = std::min(data_offset_, t.offset);
     data_offset_ += kHeadGrowth + 2 * options.recipe.size();
     for (const SourceTensor& t : source.tensors()) n_weights_ += static_cast<double>(t.elements());
-    set_flip_price(uniform(Code::kW4));
+    set_flip_price(uniform(probe_.codes.front()));
     best_ = best_codes();
   }
 
@@ -236,7 +237,7 @@ class Chooser {
     allocation.bits_per_weight = bits_per_weight(codes);
     for (const Selection& point : frontier(menu_))
       allocation.curve.push_back({bits_per_weight(codes_of(point)), corrected(codes_of(point))});
-    for (const Code code : allocatable_codes()) {
+    for (const Code code : probe_.codes) {
       bool fits = true;
       for (const TensorCosts& t : costs_)
         fits &= std::isfinite(t.errors.at(t.fixed.value_or(t.nearest(code))));

@@ -28,6 +28,7 @@ struct BudgetOptions {
   std::optional<uint64_t> file_bytes;     // the whole .lap
   std::optional<double> bits_per_weight;  // over all tensors, scales and padding included
   std::optional<double> max_kld;          // nats per token
+  std::vector<Code> codes;                // to choose among; empty: allocatable_codes()
   std::string text;                       // to measure on; empty: the built-in calibration text
   int64_t n_tokens = 2048;                // of it, and as many others for checks
   std::string scratch;                    // scratch files are this path with something appended

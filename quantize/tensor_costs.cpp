@@ -104,14 +104,14 @@ std::vector<Code> allocatable_codes() {
 
 std::vector<TensorCosts> measure_costs(const ModelSource& source, const QuantizeOptions& options,
                                        const ProbeOptions& probe, const Events& events) {
-  const std::vector<Code> all = allocatable_codes();
+  const std::vector<Code>& all = probe.codes;
   std::map<Code, std::vector<LapTensor>> plans;  // patterns of the user's come first
   for (const Code code : all) {
     QuantizeOptions uniform = options;
     uniform.keep.emplace_back("*", code);
     plans[code] = plan_tensors(source, uniform);
   }
-  const std::vector<LapTensor>& plan = plans[kProbe];
+  const std::vector<LapTensor>& plan = plans[all.front()];
   ThreadPool pool(options.n_threads);
   std::vector<TensorCosts> costs;
   for (size_t i = 0; i < plan.size(); ++i) {
@@ -125,7 +125,10 @@ std::vector<TensorCosts> measure_costs(const ModelSource& source, const Quantize
         t.bytes[plans[code][i].code] = plans[code][i].bytes;
     std::vector<Code> codes;
     for (const auto& [code, bytes] : t.bytes) codes.push_back(code);
-    t.errors = code_errors(source, i, codes, options, pool);
+    std::vector<Code> measured = codes;
+    for (const Code code : {kProbe, kSecondProbe})
+      if (!t.fixed && !t.bytes.contains(code)) measured.push_back(code);
+    t.errors = code_errors(source, i, measured, options, pool);
     if (t.fixed) continue;
     if (const auto exact = lattice_code(source, i)) {
       LapTensor entry = plan[i];

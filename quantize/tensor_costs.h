@@ -43,6 +43,7 @@ std::vector<Code> allocatable_codes();
 struct ProbeOptions {
   std::string base;             // .lap with the exact weights
   std::string scratch;          // prefix of scratch files
+  std::vector<Code> codes;      // whose costs are wanted
   std::vector<int32_t> tokens;  // to measure on; probes take one half of them, checks the other
   int64_t n_tokens = 2048;      // of each half
 };

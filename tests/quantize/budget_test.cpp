@@ -28,6 +28,7 @@ class Budget : public testing::Test {
   static BudgetOptions budget() {
     BudgetOptions budget;
     budget.text = text_;
+    budget.codes = {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3};  // no search
     budget.n_tokens = 256;  // enough to rank tensors of this model, and a second's work
     budget.scratch = folder_->file("scratch");
     return budget;
@@ -79,6 +80,22 @@ TEST_F(Budget, BitsPerWeightAreKeptAndSpent) {
   // Nothing of the measurement is left.
   for (const auto& entry : std::filesystem::directory_iterator(folder_->path()))
     EXPECT_EQ(entry.path().string().find("scratch"), std::string::npos) << entry.path();
+}
+
+TEST_F(Budget, TrellisCodesAreChosenForTheirErrorAndOnlyWhereTheyFit) {
+  BudgetOptions options = budget();
+  options.codes.clear();
+  options.bits_per_weight = 11.65;
+  const Allocation allocation = choose(options);
+  options.codes = budget().codes;
+  EXPECT_LT(allocation.predicted_kld, 0.8 * choose(options).predicted_kld);
+  EXPECT_TRUE(traits(code_of(allocation, "model.embed_tokens.weight")).is_trellis);
+  QuantizeOptions all = few();
+  all.keep.insert(all.keep.begin(), allocation.codes.begin(), allocation.codes.end());
+  const QuantizeReport report = plan(*LapReader::open(model()), all);
+  for (const TensorCost& t : allocation.tensors)
+    for (const TensorReport& r : report.tensors)
+      EXPECT_TRUE(r.name != t.name || r.code == t.code) << t.name;
 }
 
 TEST_F(Budget, TheWholeFileIsWithinATargetSize) {
@@ -171,6 +188,7 @@ TEST_F(Budget, CostsAreQuadraticAndAddUp) {
   const auto loaded = Model::load(model());
   probe.tokens = loaded->tokenizer().encode(text_);
   probe.n_tokens = 512;
+  probe.codes = {Code::kW3, Code::kW4, Code::kW6};
   const std::vector<TensorCosts> costs = measure_costs(*source, {}, probe, {});
   for (const Code code : {Code::kW3, Code::kW6}) {
     QuantizeOptions options;

@@ -75,6 +75,12 @@ BudgetOptions BudgetText::resolve() const {
   if (!target_size.empty()) budget.file_bytes = parse_size(target_size);
   if (target_bpw > 0) budget.bits_per_weight = target_bpw;
   if (max_kld > 0) budget.max_kld = max_kld;
+  for (const std::string& code : codes) {
+    budget.codes.push_back(require_code(code));
+    if (traits(budget.codes.back()).is_float)
+      fail(ErrorCode::kUsage, "--codes {}: expected packed codes", code);
+  }
+  budget.n_tokens = probe_tokens;
   return budget;
 }
 
@@ -93,6 +99,17 @@ void add_budget_options(CLI::App& command, BudgetText& text) {
                   "The smallest file whose KL divergence from the source is at most this")
       ->type_name("NATS")
       ->check(CLI::PositiveNumber);
+  command
+      .add_option("--codes", text.codes,
+                  "What a budget chooses among (default: w3 to w8 and t3 to t6)")
+      ->delimiter(',')
+      ->type_name("CODE,...");
+  command
+      .add_option("--probe-tokens", text.probe_tokens,
+                  "Tokens on which a budget measures what each tensor costs")
+      ->type_name("N")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->capture_default_str();
 }
 
 std::optional<CalibrationOptions> CalibrateOptions::resolve() const {

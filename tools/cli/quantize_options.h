@@ -25,10 +25,12 @@ struct WeightOptions {
 };
 void add_weight_options(CLI::App& command, WeightOptions& options);
 
-// A budget to share out: --target-size, --target-bpw, --max-kld.
+// A budget to share out: --target-size, --target-bpw, --max-kld; how: --codes, --probe-tokens.
 struct BudgetText {
   std::string target_size;
   double target_bpw = 0, max_kld = 0;
+  std::vector<std::string> codes;
+  int64_t probe_tokens = 2048;
   bool given() const { return !target_size.empty() || target_bpw > 0 || max_kld > 0; }
   // Throws kUsage for more than one of them and for a size that is none. REQUIRES: given().
   BudgetOptions resolve() const;
