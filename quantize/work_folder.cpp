@@ -36,7 +36,7 @@ WorkFolder::WorkFolder(const std::string& output, const std::string& identity, b
     return;
   }
   std::error_code error;
-  fs::create_directories(path_, error);
+  fs::create_directory(path_, error);
   if (error) fail(ErrorCode::kIo, "cannot create {}: {}", path_, error.message());
   write_text_atomically(
       path_ + "/state.json",
