@@ -20,6 +20,7 @@ enum class ErrorCode : int {
   kUsage = 64,        // wrong options
   kBadData = 65,      // bad hash, bad syntax, wrong shape, wrong base
   kNotFound = 66,     // input file not there
+  kBusy = 69,         // too many requests, or closing: try again later
   kInternal = 70,     // our own fault
   kIo = 74,           // read or write failed, disk full
   kOutOfMemory = 75,  // out of memory or over a given limit
