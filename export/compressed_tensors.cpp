@@ -6,19 +6,15 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <chrono>
 #include <cstring>
-#include <filesystem>
-#include <map>
 #include <nlohmann/json.hpp>
 
-#include "export/folder_files.h"
 #include "export/hf_config.h"
 #include "export/integer_groups.h"
 #include "export/integer_rows.h"
+#include "export/model_folder.h"
 #include "formats/dtype.h"
 #include "formats/error.h"
-#include "formats/file.h"
 
 namespace lapidary {
 namespace {
@@ -26,8 +22,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // The model's own integers and scales; a code of fewer bits keeps its values in the wider indices.
-void take_over(const LapReader& model, const LapTensor& t, const IntegerScheme& scheme,
-               int64_t first, int64_t count, std::span<const std::span<uint8_t>> parts) {
+void take_over(const LapReader& model, size_t source, const IntegerScheme& scheme, int64_t first,
+               int64_t count, std::span<const std::span<uint8_t>> parts) {
+  const LapTensor& t = model.index()[source];
   const uint8_t shift =
       static_cast<uint8_t>((1 << (scheme.bits - 1)) - (1 << (traits(t.code).bits - 1)));
   const size_t packed_bytes = parts[0].size() / static_cast<size_t>(count);
@@ -71,13 +68,7 @@ FolderTensor quantized_module(const LapReader& model, size_t source, const RowSl
       {{module + ".weight_scale", scale_type, {n, scheme.group == 0 ? 1 : k / scheme.group}}});
   const auto shape = std::bit_cast<std::array<uint8_t, 16>>(std::array<int64_t, 2>{n, k});
   out.parts.push_back({{module + ".weight_shape", DType::kI64, {2}}, {shape.begin(), shape.end()}});
-  out.encode = [&model, source, scheme, taken_over](int64_t first, int64_t count,
-                                                    std::span<const std::span<uint8_t>> parts) {
-    if (taken_over)
-      take_over(model, model.index()[source], scheme, first, count, parts);
-    else
-      round_rows(model, source, scheme, first, count, parts);
-  };
+  out.encode = integer_encoder(model, source, scheme, take_over, round_rows);
   return out;
 }
 
@@ -115,31 +106,26 @@ Json weights_json(const IntegerScheme& scheme) {
 class Groups {
  public:
   void add(const LapTensor& t, const std::string& module, const IntegerScheme& scheme) {
-    const bool experts = t.shape.size() == 3;
     // vLLM and this folder name the path to experts differently, so they are matched loosely.
     const std::string layer = module.substr(0, module.find(".experts."));
+    const bool experts = t.shape.size() == 3;
     const std::string target = experts ? fmt::format("re:{}\\..*experts.*", layer) : module;
-    std::vector<std::string>& list = scheme.bits == 0 ? ignore_ : groups_[key(scheme)].targets;
+    std::vector<std::string>& list = scheme.bits == 0 ? ignore_ : targets_of(scheme);
     if (std::find(list.begin(), list.end(), target) == list.end()) list.push_back(target);
-    if (scheme.bits != 0) groups_[key(scheme)].values += t.elements();
+    if (scheme.bits != 0) count_.add(scheme, t.elements());
   }
   void ignore(const std::string& module) { ignore_.push_back(module); }
   bool empty() const { return groups_.empty(); }
 
   Json json() const {
-    const auto main = std::max_element(groups_.begin(), groups_.end(), [](auto& a, auto& b) {
-      return a.second.values < b.second.values;
-    });
     Json groups;
-    for (const auto& [scheme, group] : groups_) {
-      const bool is_main = scheme == main->first;
+    for (const auto& [scheme, targets] : groups_)
       groups[fmt::format("group_{}", groups.size())] = {
-          {"targets", is_main ? Json::array({"Linear"}) : Json(group.targets)},
-          {"weights", weights_json({scheme.first, scheme.second})},
+          {"targets", scheme == count_.most() ? Json::array({"Linear"}) : Json(targets)},
+          {"weights", weights_json(scheme)},
           {"input_activations", nullptr},
           {"output_activations", nullptr},
           {"format", "pack-quantized"}};
-    }
     return {{"quant_method", "compressed-tensors"},
             {"format", "pack-quantized"},
             {"quantization_status", "compressed"},
@@ -150,20 +136,15 @@ class Groups {
   }
 
  private:
-  struct Group {
-    std::vector<std::string> targets;
-    int64_t values = 0;
-  };
-  static std::pair<int, int64_t> key(const IntegerScheme& s) { return {s.bits, s.group}; }
-  std::map<std::pair<int, int64_t>, Group> groups_;
+  std::vector<std::string>& targets_of(const IntegerScheme& scheme) {
+    for (auto& [known, targets] : groups_)
+      if (known == scheme) return targets;
+    return groups_.emplace_back(scheme, std::vector<std::string>()).second;
+  }
+  std::vector<std::pair<IntegerScheme, std::vector<std::string>>> groups_;
+  SchemeCount count_;
   std::vector<std::string> ignore_;
 };
-
-// Linear layers of the model that stay floats whatever the options.
-bool is_unquantized_linear(const std::string& name) {
-  return name.ends_with("router.proj.weight") ||
-         name.ends_with("per_layer_model_projection.weight");
-}
 
 void add_notes(const LapReader& model, const std::vector<IntegerScheme>& schemes,
                FolderReport* report) {
@@ -198,62 +179,41 @@ void add_notes(const LapReader& model, const std::vector<IntegerScheme>& schemes
 FolderReport export_compressed_tensors(const LapReader& model, const std::string& folder,
                                        const CompressedTensorsOptions& options,
                                        const Events& events) {
-  const auto start = std::chrono::steady_clock::now();
-  FolderReport report;
-  std::vector<FolderTensor> plan;
+  ModelFolder out;
+  FolderReport& report = out.report;
   Groups groups;
-  bool any_rounded = false, any_dequantized = false;
   const std::vector<IntegerScheme> schemes = choose_schemes(model, options.integers, &report.notes);
   for (size_t i = 0; i < schemes.size(); ++i) {
     const LapTensor& t = model.index()[i];
+    const IntegerScheme& scheme = schemes[i];
     const std::string module = quantizable_module(t.name);
-    if (!module.empty()) groups.add(t, module, schemes[i]);
-    if (is_unquantized_linear(t.name)) groups.ignore(t.name.substr(0, t.name.rfind('.')));
-    const bool is_float = traits(t.code).is_float;
-    if (schemes[i].bits == 0) {
-      plan.push_back(float_tensor(model, i));
-      const Code code = is_float ? t.code : Code::kBF16;
-      report.tensors.push_back({t.name, t.code, std::string(code_name(code)), is_float});
-      any_dequantized |= !is_float;
-      continue;
-    }
-    if (t.shape.size() == 3)
-      add_experts(model, i, module, schemes[i], &plan);
+    if (!module.empty()) groups.add(t, module, scheme);
+    if (is_sensitive_linear(t.name)) groups.ignore(t.name.substr(0, t.name.rfind('.')));
+    if (scheme.bits == 0)
+      out.tensors.push_back(float_tensor(model, i));
+    else if (t.shape.size() == 3)
+      add_experts(model, i, module, scheme, &out.tensors);
     else
-      plan.push_back(
-          quantized_module(model, i, {0, t.shape[0], t.shape[0], 1}, module, schemes[i]));
-    const bool exact = is_taken_over(t, schemes[i]);
-    report.tensors.push_back({t.name, t.code, scheme_text(schemes[i]), exact});
-    any_rounded |= !exact;
+      out.tensors.push_back(
+          quantized_module(model, i, {0, t.shape[0], t.shape[0], 1}, module, scheme));
+    report.tensors.push_back(scheme.bits == 0 ? float_report(t.name, t.code)
+                                              : integer_report(t, scheme));
   }
   if (groups.empty())
     fail(ErrorCode::kUsage,
          "{}: holds floats only, and none would be quantized; give --type int4 or --type int8",
          model.describe());
   groups.ignore("lm_head");
-  for (const FolderTensor& tensor : plan) report.bytes += folder_bytes(tensor);
   add_notes(model, schemes, &report);
 
-  AtomicFolder output(folder, options.folder.overwrite);
-  ModelCard card = options.card;
-  card.title = std::filesystem::path(folder).filename().string();
-  card.library = "vllm";
-  card.content_hash = model.content_hash();
-  if (any_rounded)
-    card.lossy_steps.push_back("weights were rounded to compressed-tensors integers");
-  if (any_dequantized)
-    card.lossy_steps.push_back("quantized embeddings were written as bf16 of their values");
-  card.notes.insert(card.notes.end(), report.notes.begin(), report.notes.end());
-  card.usage = "```\nvllm serve path/to/this/folder\n```";
   // The spelling that every version of vLLM and transformers reads.
   Json config = Json::parse(hf_config_json(model.metadata().config, HfDialect::kFlat));
   config["quantization_config"] = groups.json();
-  write_folder_files(model, output.temporary(), config.dump(2) + "\n", card);
-  report.n_shards =
-      write_shards(model, output.temporary(), plan, options.folder, {{"format", "pt"}}, events);
-  output.commit();
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
+  out.config_json = config.dump(2) + "\n";
+  out.library = "vllm";
+  out.integers = "compressed-tensors integers";
+  out.usage = "```\nvllm serve path/to/this/folder\n```";
+  return write_model_folder(model, folder, std::move(out), options.card, options.folder, events);
 }
 
 }  // namespace lapidary

@@ -162,6 +162,11 @@ DType float_type(Code code) {
   }
 }
 
+FolderReport::Tensor float_report(const std::string& name, Code code) {
+  const bool exact = traits(code).is_float;
+  return {name, code, std::string(code_name(exact ? code : Code::kBF16)), exact};
+}
+
 FolderTensor float_tensor(const LapReader& model, size_t source) {
   const SourceTensor& t = model.tensors()[source];
   FolderTensor tensor{source, {0, t.rows(), t.rows(), 1}, {}, {}};

@@ -61,9 +61,11 @@ struct FolderOptions {
   int n_threads = 0;                     // 0: all cores
 };
 
-// A float tensor as it is, a packed one as bf16 of its values; and the type it gets.
+// A float tensor as it is, a packed one as bf16 of its values; the type it gets, and its line in
+// the report.
 FolderTensor float_tensor(const LapReader& model, size_t source);
 DType float_type(Code code);
+FolderReport::Tensor float_report(const std::string& name, Code code);
 
 // Bytes of all parts.
 uint64_t folder_bytes(const FolderTensor& tensor);

@@ -1,4 +1,4 @@
-// A wish per tensor, then what its width and its partners leave of it.
+// A wish per tensor, then what its width and its partners leave of it; and what follows from it.
 #include "export/integer_scheme.h"
 
 #include <fmt/format.h>
@@ -94,6 +94,30 @@ bool is_taken_over(const LapTensor& tensor, const IntegerScheme& scheme) {
 std::string scheme_text(const IntegerScheme& scheme) {
   return fmt::format("int{} per {}", scheme.bits,
                      scheme.group == 0 ? "row" : std::to_string(scheme.group));
+}
+
+EncodeRows integer_encoder(const LapReader& model, size_t source, const IntegerScheme& scheme,
+                           WriteIntegers take_over, WriteIntegers round) {
+  const WriteIntegers write = is_taken_over(model.index()[source], scheme) ? take_over : round;
+  return [&model, source, scheme, write](int64_t first, int64_t count,
+                                         std::span<const std::span<uint8_t>> parts) {
+    write(model, source, scheme, first, count, parts);
+  };
+}
+
+FolderReport::Tensor integer_report(const LapTensor& tensor, const IntegerScheme& scheme) {
+  return {tensor.name, tensor.code, scheme_text(scheme), is_taken_over(tensor, scheme)};
+}
+
+bool is_sensitive_linear(const std::string& tensor) {
+  return tensor.ends_with("router.proj.weight") ||
+         tensor.ends_with("per_layer_model_projection.weight");
+}
+
+IntegerScheme SchemeCount::most() const {
+  const auto& [scheme, values] = *std::max_element(
+      values_.begin(), values_.end(), [](auto& a, auto& b) { return a.second < b.second; });
+  return {scheme.first, scheme.second};
 }
 
 std::vector<IntegerScheme> choose_schemes(const LapReader& model, const IntegerChoice& choice,

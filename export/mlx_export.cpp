@@ -3,35 +3,26 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <map>
 #include <nlohmann/json.hpp>
 
-#include "export/folder_files.h"
 #include "export/hf_config.h"
 #include "export/integer_groups.h"
 #include "export/integer_rows.h"
 #include "export/integer_scheme.h"
+#include "export/model_folder.h"
 #include "formats/error.h"
-#include "formats/file.h"
 
 namespace lapidary {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Small and sensitive: never below 8 bits, as in our own plain codes.
-bool is_sensitive(const std::string& name) {
-  return name.ends_with("router.proj.weight") ||
-         name.ends_with("per_layer_model_projection.weight");
-}
 bool is_matrix(const std::string& name) {
-  return !quantizable_module(name).empty() || is_sensitive(name) || name == "lm_head.weight" ||
-         name == "model.embed_tokens.weight" || name == "model.embed_tokens_per_layer.weight";
+  return !quantizable_module(name).empty() || is_sensitive_linear(name) ||
+         name == "lm_head.weight" || name == "model.embed_tokens.weight" ||
+         name == "model.embed_tokens_per_layer.weight";
 }
 
 IntegerScheme choose(const LapTensor& t, const MlxOptions& options, FolderReport* report) {
@@ -40,7 +31,8 @@ IntegerScheme choose(const LapTensor& t, const MlxOptions& options, FolderReport
   const int nearest = code.is_float ? 0 : code.bits <= 4 ? 4 : 8;
   IntegerScheme scheme{options.bits.value_or(nearest), 64};
   if (scheme.bits == 0) return {};
-  if (is_sensitive(t.name) && !has_integer_rows(t)) scheme.bits = 8;
+  // Never below 8 bits, as in our own plain codes.
+  if (is_sensitive_linear(t.name) && !has_integer_rows(t)) scheme.bits = 8;
   if (has_integer_rows(t) && code.bits <= scheme.bits) scheme.group = IntegerRow::kGroup;
   scheme.group = options.group.value_or(scheme.group);
   const int64_t wanted = scheme.group, k = t.shape.back();
@@ -54,8 +46,9 @@ IntegerScheme choose(const LapTensor& t, const MlxOptions& options, FolderReport
 }
 
 // The model's own integers; the level that index 0 stands for becomes the bias.
-void take_over(const LapReader& model, const LapTensor& t, const IntegerScheme& scheme,
-               int64_t first, int64_t count, std::span<const std::span<uint8_t>> parts) {
+void take_over(const LapReader& model, size_t source, const IntegerScheme& scheme, int64_t first,
+               int64_t count, std::span<const std::span<uint8_t>> parts) {
+  const LapTensor& t = model.index()[source];
   const float zero = -static_cast<float>(1 << (traits(t.code).bits - 1));
   const size_t packed_bytes = parts[0].size() / static_cast<size_t>(count);
   const size_t scale_bytes = parts[1].size() / static_cast<size_t>(count);
@@ -128,13 +121,7 @@ FolderTensor quantized_module(const LapReader& model, size_t source, const Modul
   out.parts.push_back({{module.path + ".weight", DType::kU32, shape(k * scheme.bits / 32)}});
   for (const char* name : {".scales", ".biases"})
     out.parts.push_back({{module.path + name, float_type, shape(k / scheme.group)}});
-  out.encode = [&model, source, scheme, taken_over](int64_t first, int64_t count,
-                                                    std::span<const std::span<uint8_t>> parts) {
-    if (taken_over)
-      take_over(model, model.index()[source], scheme, first, count, parts);
-    else
-      round_rows(model, source, scheme, first, count, parts);
-  };
+  out.encode = integer_encoder(model, source, scheme, take_over, round_rows);
   return out;
 }
 
@@ -158,23 +145,22 @@ class Quantization {
  public:
   void add(const std::string& path, const IntegerScheme& scheme, int64_t values) {
     modules_.push_back({path, scheme});
-    values_[{scheme.bits, scheme.group}] += values;
+    count_.add(scheme, values);
   }
   Json json() const {
     if (modules_.empty()) return nullptr;
-    const auto main = std::max_element(values_.begin(), values_.end(), [](auto& a, auto& b) {
-                        return a.second < b.second;
-                      })->first;
-    Json json{{"group_size", main.second}, {"bits", main.first}, {"mode", "affine"}};
+    Json json = scheme_json(count_.most());
     for (const auto& [path, scheme] : modules_)
-      if (scheme != IntegerScheme{main.first, main.second})
-        json[path] = {{"group_size", scheme.group}, {"bits", scheme.bits}, {"mode", "affine"}};
+      if (scheme != count_.most()) json[path] = scheme_json(scheme);
     return json;
   }
 
  private:
+  static Json scheme_json(const IntegerScheme& scheme) {
+    return {{"group_size", scheme.group}, {"bits", scheme.bits}, {"mode", "affine"}};
+  }
   std::vector<std::pair<std::string, IntegerScheme>> modules_;
-  std::map<std::pair<int, int64_t>, int64_t> values_;
+  SchemeCount count_;
 };
 
 std::string config_json(const LapReader& model, const Json& quantization) {
@@ -189,53 +175,34 @@ std::string config_json(const LapReader& model, const Json& quantization) {
 
 FolderReport export_mlx(const LapReader& model, const std::string& folder,
                         const MlxOptions& options, const Events& events) {
-  const auto start = std::chrono::steady_clock::now();
-  FolderReport report;
-  std::vector<FolderTensor> plan;
+  ModelFolder out;
+  FolderReport& report = out.report;
   Quantization quantization;
-  bool any_rounded = false, any_dequantized = false, any_half_scale = false;
+  bool any_half_scale = false;
   for (size_t i = 0; i < model.index().size(); ++i) {
     const LapTensor& t = model.index()[i];
-    const bool is_float = traits(t.code).is_float;
     const IntegerScheme scheme = choose(t, options, &report);
     if (scheme.bits == 0) {
-      add_floats(model, i, &plan);
-      const Code code = is_float ? t.code : Code::kBF16;
-      report.tensors.push_back({t.name, t.code, std::string(code_name(code)), is_float});
-      any_dequantized |= !is_float;
+      add_floats(model, i, &out.tensors);
+      report.tensors.push_back(float_report(t.name, t.code));
       continue;
     }
     for (const Module& module : modules_of(model.tensors()[i])) {
-      plan.push_back(quantized_module(model, i, module, scheme));
+      out.tensors.push_back(quantized_module(model, i, module, scheme));
       quantization.add(module.path, scheme, module.rows.rows() * t.shape.back());
     }
-    const bool exact = is_taken_over(t, scheme);
-    report.tensors.push_back({t.name, t.code, scheme_text(scheme), exact});
-    any_rounded |= !exact;
-    any_half_scale |= exact && t.scale_type == ScaleType::kF16;
+    report.tensors.push_back(integer_report(t, scheme));
+    any_half_scale |= is_taken_over(t, scheme) && t.scale_type == ScaleType::kF16;
   }
-  for (const FolderTensor& tensor : plan) report.bytes += folder_bytes(tensor);
   if (any_half_scale)
     report.notes.push_back(
         "scales taken over are float16 as in the source, beside bfloat16 norms: MLX then computes "
         "in float32");
-
-  AtomicFolder output(folder, options.folder.overwrite);
-  ModelCard card = options.card;
-  card.title = std::filesystem::path(folder).filename().string();
-  card.library = "mlx";
-  card.content_hash = model.content_hash();
-  if (any_rounded) card.lossy_steps.push_back("weights were rounded to MLX's affine integers");
-  if (any_dequantized)
-    card.lossy_steps.push_back("quantized weights were written as bf16 of their values");
-  card.notes.insert(card.notes.end(), report.notes.begin(), report.notes.end());
-  card.usage = "```\nmlx_lm.generate --model path/to/this/folder --prompt \"Hello\"\n```";
-  write_folder_files(model, output.temporary(), config_json(model, quantization.json()), card);
-  report.n_shards =
-      write_shards(model, output.temporary(), plan, options.folder, {{"format", "mlx"}}, events);
-  output.commit();
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
+  out.config_json = config_json(model, quantization.json());
+  out.library = out.format = "mlx";
+  out.integers = "MLX's affine integers";
+  out.usage = "```\nmlx_lm.generate --model path/to/this/folder --prompt \"Hello\"\n```";
+  return write_model_folder(model, folder, std::move(out), options.card, options.folder, events);
 }
 
 }  // namespace lapidary

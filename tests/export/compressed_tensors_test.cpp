@@ -8,12 +8,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "convert/convert.h"
-#include "convert/hf_source.h"
 #include "formats/file.h"
 #include "formats/safetensors.h"
-#include "quantize/quantize.h"
-#include "tests/test_data.h"
+#include "tests/export/made_models.h"
 
 namespace lapidary {
 namespace {
@@ -22,18 +19,6 @@ using Json = nlohmann::json;
 
 class CompressedTensors : public ::testing::Test {
  protected:
-  std::unique_ptr<LapReader> converted(const std::string& source) {
-    convert(*HfSource::open(source), folder_.file("m.lap"), Events{});
-    return LapReader::open(folder_.file("m.lap"));
-  }
-  std::unique_ptr<LapReader> quantized(const std::string& source, Code code,
-                                       std::vector<std::pair<std::string, Code>> keep = {}) {
-    QuantizeOptions options;
-    options.weights = code;
-    options.keep = std::move(keep);
-    quantize(*HfSource::open(source), folder_.file("q.lap"), options, Events{});
-    return LapReader::open(folder_.file("q.lap"));
-  }
   FolderReport exported(const LapReader& model, IntegerChoice choice = {}) {
     CompressedTensorsOptions options;
     options.integers = choice;
@@ -70,16 +55,6 @@ class CompressedTensors : public ::testing::Test {
   Json config_;
 };
 
-std::vector<float> values(const LapReader& model, const std::string& name) {
-  for (size_t i = 0; i < model.tensors().size(); ++i)
-    if (model.tensors()[i].name == name) {
-      std::vector<float> out(static_cast<size_t>(model.tensors()[i].elements()));
-      model.read_rows(i, 0, model.tensors()[i].rows(), out);
-      return out;
-    }
-  throw std::runtime_error("no tensor " + name);
-}
-
 double relative_error(const std::vector<float>& a, const std::vector<float>& b) {
   double error = 0, square = 0;
   for (size_t i = 0; i < a.size(); ++i) {
@@ -92,7 +67,7 @@ double relative_error(const std::vector<float>& a, const std::vector<float>& b) 
 TEST_F(CompressedTensors, PackedIntegersGoOverWithoutLoss) {
   for (const auto& [code, bits] : {std::pair{Code::kW4x, 4}, {Code::kW8x, 8}})
     for (const char* fixture : {"nano-e", "tiny-llama3", "tiny-gemma3"}) {
-      const auto model = quantized(data_path(fixture), code);
+      const auto model = quantized(data_path(fixture), code, folder_);
       const FolderReport report = exported(*model);
       const SafetensorsSet set = read();
       int n_exact = 0;
@@ -110,7 +85,7 @@ TEST_F(CompressedTensors, PackedIntegersGoOverWithoutLoss) {
 
 // A lattice of 4 bits is one of 8 bits, too.
 TEST_F(CompressedTensors, FourBitsGoOverIntoEight) {
-  const auto model = quantized(data_path("tiny-llama3"), Code::kW4x);
+  const auto model = quantized(data_path("tiny-llama3"), Code::kW4x, folder_);
   const FolderReport report = exported(*model, {.bits = 8, .group = {}});
   const SafetensorsSet set = read();
   const std::string module = "model.layers.1.mlp.down_proj";
@@ -119,7 +94,7 @@ TEST_F(CompressedTensors, FourBitsGoOverIntoEight) {
 
 TEST_F(CompressedTensors, OtherCodesAndFloatsAreRoundedAndSaidSo) {
   const std::string name = "model.layers.0.mlp.down_proj", source = data_path("nano-e");
-  const auto master = converted(source);
+  const auto master = converted(source, folder_);
   struct Case {
     IntegerChoice choice;
     int bits;
@@ -134,7 +109,7 @@ TEST_F(CompressedTensors, OtherCodesAndFloatsAreRoundedAndSaidSo) {
     EXPECT_LT(error, c.most);
     EXPECT_GT(error, c.most / 10);
   }
-  const auto packed = quantized(source, Code::kW4);
+  const auto packed = quantized(source, Code::kW4, folder_);
   for (const FolderReport::Tensor& t : exported(*packed).tensors)
     EXPECT_FALSE(t.exact && t.code == Code::kW4) << t.name;
   EXPECT_LT(relative_error(weights(read(), name, 4), values(*packed, name + ".weight")), 0.008);
@@ -143,7 +118,7 @@ TEST_F(CompressedTensors, OtherCodesAndFloatsAreRoundedAndSaidSo) {
 }
 
 TEST_F(CompressedTensors, FusedPartnersShareTheWiderScheme) {
-  const auto model = quantized(data_path("tiny-llama3"), Code::kW4x,
+  const auto model = quantized(data_path("tiny-llama3"), Code::kW4x, folder_,
                                {{"model.layers.0.self_attn.q_proj.weight", Code::kW8x},
                                 {"model.layers.1.mlp.up_proj.weight", Code::kBF16}});
   exported(*model);
@@ -162,7 +137,8 @@ TEST_F(CompressedTensors, FusedPartnersShareTheWiderScheme) {
 }
 
 TEST_F(CompressedTensors, NarrowRowsFallBackAndAreNamed) {
-  const auto master = converted(data_path("tiny-gemma4-omni"));  // per_layer_projection: 16 inputs
+  const auto master =
+      converted(data_path("tiny-gemma4-omni"), folder_);  // per_layer_projection: 16 inputs
   const FolderReport report = exported(*master, {.bits = 4, .group = {}});
   EXPECT_TRUE(std::any_of(report.notes.begin(), report.notes.end(), [](const std::string& note) {
     return note.find("per_layer_projection.weight: rows of 16") != std::string::npos;
@@ -174,7 +150,7 @@ TEST_F(CompressedTensors, NarrowRowsFallBackAndAreNamed) {
 TEST_F(CompressedTensors, ExpertsBecomeModulesOfTheirOwn) {
   const std::string source = shared_path("checkpoints/small-moe");
   LAPIDARY_SKIP_WITHOUT(source);
-  const auto model = quantized(source, Code::kW4x);
+  const auto model = quantized(source, Code::kW4x, folder_);
   exported(*model);
   const SafetensorsSet set = read();
   const std::string experts = "model.layers.1.experts.";
@@ -195,7 +171,7 @@ TEST_F(CompressedTensors, ExpertsBecomeModulesOfTheirOwn) {
 }
 
 TEST_F(CompressedTensors, SameBytesForAnyNumberOfThreads) {
-  const auto model = quantized(data_path("nano-e"), Code::kW4);
+  const auto model = quantized(data_path("nano-e"), Code::kW4, folder_);
   std::vector<std::string> files;
   for (const int threads : {1, 2}) {
     CompressedTensorsOptions options;
@@ -208,7 +184,7 @@ TEST_F(CompressedTensors, SameBytesForAnyNumberOfThreads) {
 }
 
 TEST_F(CompressedTensors, FloatsWithoutATypeAreRefused) {
-  const auto master = converted(data_path("tiny-qwen3"));
+  const auto master = converted(data_path("tiny-qwen3"), folder_);
   EXPECT_THROW(exported(*master), Error);
   EXPECT_FALSE(path_exists(folder_.file("ct")));
 }

@@ -7,15 +7,12 @@
 #include <cstring>
 #include <map>
 
-#include "convert/convert.h"
-#include "convert/hf_source.h"
 #include "export/gguf_metadata.h"
 #include "formats/dtype.h"
 #include "formats/ggml_blocks.h"
 #include "formats/gguf.h"
 #include "formats/gguf_names.h"
-#include "quantize/quantize.h"
-#include "tests/test_data.h"
+#include "tests/export/made_models.h"
 
 namespace lapidary {
 namespace {
@@ -25,17 +22,6 @@ const char* const kFixtures[] = {"nano-e", "tiny-gemma3", "tiny-gemma4-omni", "t
 
 class GgufExport : public ::testing::Test {
  protected:
-  std::unique_ptr<LapReader> converted(const std::string& fixture) {
-    convert(*HfSource::open(data_path(fixture), "config.json"), folder_.file("m.lap"), Events{});
-    return LapReader::open(folder_.file("m.lap"));
-  }
-  std::unique_ptr<LapReader> quantized(const std::string& fixture, Code code) {
-    QuantizeOptions options;
-    options.weights = code;
-    options.n_threads = 2;
-    quantize(*converted(fixture), folder_.file("q.lap"), options, Events{});
-    return LapReader::open(folder_.file("q.lap"));
-  }
   GgufExportReport exported(const LapReader& model, std::optional<GgmlType> type = {}) {
     return export_gguf(model, folder_.file("m.gguf"), {.type = type, .n_threads = 2}, Events{});
   }
@@ -56,13 +42,6 @@ std::vector<float> values(const GgufReader& reader, const GgufTensor& t) {
   return out;
 }
 
-std::vector<float> values(const LapReader& model, size_t index) {
-  const SourceTensor& t = model.tensors()[index];
-  std::vector<float> out(static_cast<size_t>(t.elements()));
-  model.read_rows(index, 0, t.rows(), out);
-  return out;
-}
-
 // What the source's tensor looks like in the file: rows moved, one added.
 std::vector<float> arranged(const LapReader& model, size_t index, const GgufPlace& place) {
   const std::vector<float> in = values(model, index);
@@ -77,7 +56,7 @@ std::vector<float> arranged(const LapReader& model, size_t index, const GgufPlac
 
 TEST_F(GgufExport, EveryWeightOfEveryFamilyArrives) {
   for (const char* fixture : kFixtures) {
-    const auto model = converted(fixture);
+    const auto model = converted(data_path(fixture), folder_);
     const GgufExportReport report = exported(*model);
     const GgufReader reader = read();
     for (size_t i = 0; i < model->tensors().size(); ++i) {
@@ -95,7 +74,7 @@ TEST_F(GgufExport, PackedIntegersMoveWithoutLoss) {
   // nano-e's per-layer embeddings have one scale per 16 weights; the others' matrices all fit.
   for (const Code code : {Code::kW8x, Code::kW4x})
     for (const char* fixture : {"nano-e", "tiny-llama3"}) {
-      const auto model = quantized(fixture, code);
+      const auto model = quantized(data_path(fixture), code, folder_);
       const GgufExportReport report = exported(*model);
       const GgufReader reader = read();
       int n_exact = 0;
@@ -111,7 +90,7 @@ TEST_F(GgufExport, PackedIntegersMoveWithoutLoss) {
 }
 
 TEST_F(GgufExport, EachCodeGetsItsNearestType) {
-  const auto model = quantized("tiny-llama3", Code::kW4);
+  const auto model = quantized(data_path("tiny-llama3"), Code::kW4, folder_);
   exported(*model);
   const GgufReader reader = read();
   // 128 inputs are no whole block of 256.
@@ -122,7 +101,7 @@ TEST_F(GgufExport, EachCodeGetsItsNearestType) {
 }
 
 TEST_F(GgufExport, MetadataSayWhatTheConfigSays) {
-  const auto model = converted("nano-e");
+  const auto model = converted(data_path("nano-e"), folder_);
   exported(*model, GgmlType::kQ8_0);
   const GgufReader reader = read();
   const auto is = [&](const char* key, GgufValue value) {
@@ -156,21 +135,21 @@ TEST_F(GgufExport, MetadataSayWhatTheConfigSays) {
 }
 
 TEST_F(GgufExport, RopeDivisorsRotateAQuarter) {
-  const auto model = converted("nano-e");
+  const auto model = converted(data_path("nano-e"), folder_);
   const std::vector<float> divisors = gguf_rope_divisors(model->metadata().config);
   ASSERT_EQ(divisors.size(), 64u);
   for (size_t i = 0; i < 64; ++i) EXPECT_EQ(divisors[i], i < 16 ? 1.0f : 1e30f);
 }
 
 TEST_F(GgufExport, WhatLlamaCppCannotExpressIsAnError) {
-  ModelMetadata metadata = converted("tiny-qwen3")->metadata();
+  ModelMetadata metadata = converted(data_path("tiny-qwen3"), folder_)->metadata();
   metadata.config.attention_scale *= 2;
   EXPECT_THROW(gguf_metadata(metadata, "x", GgmlType::kF16), Error);
-  metadata = converted("nano-e")->metadata();
+  metadata = converted(data_path("nano-e"), folder_)->metadata();
   metadata.config.layers[7].kv_source = 2;
   EXPECT_THROW(gguf_metadata(metadata, "x", GgmlType::kF16), Error);
   EXPECT_THROW(gguf_place(metadata.config, "model.layers.3.self_attn.bias"), Error);
-  EXPECT_THROW(exported(*converted("tiny-qwen3"), GgmlType::kQ2_K), Error);
+  EXPECT_THROW(exported(*converted(data_path("tiny-qwen3"), folder_), GgmlType::kQ2_K), Error);
 }
 
 }  // namespace

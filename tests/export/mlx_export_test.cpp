@@ -8,12 +8,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "convert/convert.h"
-#include "convert/hf_source.h"
 #include "formats/file.h"
 #include "formats/safetensors.h"
-#include "quantize/quantize.h"
-#include "tests/test_data.h"
+#include "tests/export/made_models.h"
 
 namespace lapidary {
 namespace {
@@ -22,16 +19,6 @@ using Json = nlohmann::json;
 
 class MlxExport : public ::testing::Test {
  protected:
-  std::unique_ptr<LapReader> quantized(const std::string& source, Code code) {
-    QuantizeOptions options;
-    options.weights = code;
-    quantize(*HfSource::open(source), folder_.file("q.lap"), options, Events{});
-    return LapReader::open(folder_.file("q.lap"));
-  }
-  std::unique_ptr<LapReader> converted(const std::string& source) {
-    convert(*HfSource::open(source), folder_.file("m.lap"), Events{});
-    return LapReader::open(folder_.file("m.lap"));
-  }
   FolderReport exported(const LapReader& model, MlxOptions options = {}) {
     options.folder.overwrite = true;
     options.folder.n_threads = 2;
@@ -64,20 +51,10 @@ class MlxExport : public ::testing::Test {
   Json config_;
 };
 
-std::vector<float> values(const LapReader& model, const std::string& name) {
-  for (size_t i = 0; i < model.tensors().size(); ++i)
-    if (model.tensors()[i].name == name) {
-      std::vector<float> out(static_cast<size_t>(model.tensors()[i].elements()));
-      model.read_rows(i, 0, model.tensors()[i].rows(), out);
-      return out;
-    }
-  throw std::runtime_error("no tensor " + name);
-}
-
 TEST_F(MlxExport, PackedIntegersGoOverWithoutLoss) {
   for (const auto& [code, bits] : {std::pair{Code::kW4x, 4}, {Code::kW8x, 8}})
     for (const char* fixture : {"nano-e", "tiny-llama3"}) {
-      const auto model = quantized(data_path(fixture), code);
+      const auto model = quantized(data_path(fixture), code, folder_);
       const FolderReport report = exported(*model);
       const SafetensorsSet set = read();
       int n_exact = 0;
@@ -94,7 +71,7 @@ TEST_F(MlxExport, PackedIntegersGoOverWithoutLoss) {
 }
 
 TEST_F(MlxExport, EveryMatrixOfAMasterIsRoundedTheRouterToEightBits) {
-  const auto master = converted(data_path("nano-e"));
+  const auto master = converted(data_path("nano-e"), folder_);
   MlxOptions options;
   options.bits = 4;
   options.group = 32;
@@ -119,7 +96,7 @@ TEST_F(MlxExport, EveryMatrixOfAMasterIsRoundedTheRouterToEightBits) {
 
 TEST_F(MlxExport, FloatsKeepTheirBits) {
   for (const char* fixture : {"nano-e", "tiny-gemma3", "tiny-qwen3"}) {
-    const auto master = converted(data_path(fixture));
+    const auto master = converted(data_path(fixture), folder_);
     const FolderReport report = exported(*master);
     EXPECT_FALSE(config_.contains("quantization"));
     const SafetensorsSet set = read();
@@ -134,7 +111,7 @@ TEST_F(MlxExport, ExpertsStandUnderSwitchGlu) {
   const std::string source = shared_path("checkpoints/small-moe");
   LAPIDARY_SKIP_WITHOUT(source);
   const std::string experts = "model.layers.1.experts.";
-  const auto packed = quantized(source, Code::kW4x);
+  const auto packed = quantized(source, Code::kW4x, folder_);
   exported(*packed);
   const SafetensorsSet set = read();
   const std::vector<float> gate_up = values(*packed, experts + "gate_up_proj");
@@ -149,7 +126,7 @@ TEST_F(MlxExport, ExpertsStandUnderSwitchGlu) {
   EXPECT_EQ(weights(set, experts + "switch_glu.down_proj", 4),
             values(*packed, experts + "down_proj"));
 
-  const auto master = converted(source);
+  const auto master = converted(source, folder_);
   exported(*master);
   const SafetensorsSet floats = read();
   const SafetensorsEntry* entry = floats.find(experts + "switch_glu.up_proj.weight");
