@@ -61,6 +61,7 @@ Engine::~Engine() = default;
 
 const Model& Engine::model() const { return *state_->model; }
 const EngineOptions& Engine::options() const { return state_->options; }
+ThreadPool& Engine::pool() { return state_->forward.pool(); }
 void Engine::set_tap(LayerTap tap) { state_->tap = std::move(tap); }
 
 std::unique_ptr<Sequence> Engine::new_sequence(int64_t capacity, const KvOptions& kv) const {
@@ -112,11 +113,13 @@ int64_t Engine::State::run(std::span<const BatchItem> batch, int n_best, const L
   workspace.rows.clear();
   for (const BatchItem& item : batch) {
     if (item.adapter) forward.reserve_rank(item.adapter->max_rank());
-    for (size_t i = 0; i < item.tokens.size(); ++i)
+    for (size_t i = 0; i < item.tokens.size(); ++i) {
+      const bool wants_logits = static_cast<int64_t>(i) >= item.logits_from;
       workspace.rows.push_back({item.sequence, item.adapter,
                                 item.sequence->length() + static_cast<int64_t>(i), item.tokens[i],
                                 static_cast<int32_t>(workspace.rows.size()),
-                                static_cast<int64_t>(i) >= item.logits_from});
+                                wants_logits || item.state_sum, item.state_sum, wants_logits});
+    }
   }
   forward.run(n_best, tap, start);
   for (const BatchItem& item : batch)

@@ -38,6 +38,9 @@ struct BatchItem {
   std::span<const int32_t> tokens;   // at least one
   int64_t logits_from;               // logits wanted for tokens[logits_from..]; tokens.size(): none
   const Adapter* adapter = nullptr;  // null: the base model
+  // [d_model], or null: the final norm's output of every token is added to it, in their order, so
+  // that chunks and batches give the same sum.
+  double* state_sum = nullptr;
 };
 
 // A step that begins behind the embedding: at `layer` (0-based; n_layers: the head alone), whose
@@ -78,6 +81,8 @@ class Engine {
   // what is computed after it. Throws kUsage for a sequence without room for them.
   void append_random(Sequence& sequence, int64_t n_tokens);
   void set_tap(LayerTap tap);  // for tests; slows nothing when unset
+  // The engine's threads, for a caller's own work between steps.
+  ThreadPool& pool();
 
  private:
   struct State;

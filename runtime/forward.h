@@ -66,6 +66,7 @@ class Forward {
   void run_experts(int layer);
   void combine_experts(int layer);
   // head.cpp
+  void sum_states();
   void head(int n_best, const LayerTap& tap);
   // attention.cpp
   void attention(int layer);

@@ -1,4 +1,4 @@
-// The head: logits of the wanted rows, or only the best of them.
+// The head: logits of the wanted rows, or only the best of them; and sums of final states.
 //
 // The vocabulary is long: one row of logits is a megabyte that most callers read only to find its
 // largest values. So the thread that has made some logits soft-caps them while they are in its
@@ -20,7 +20,33 @@ constexpr int64_t kTokensAtOnce = 32;  // whose block of logits is in cache: 64 
 
 }  // namespace
 
+// Adds final states where they are asked for, then drops the rows that are wanted for nothing else.
+void Forward::sum_states() {
+  Workspace& ws = workspace_;
+  const int64_t d_model = config_.d_model;
+  if (std::none_of(ws.rows.begin(), ws.rows.end(), [](const Row& row) { return row.state_sum; }))
+    return;
+  normalize(model_.final_norm);
+  size_t kept = 0;
+  for (size_t t = 0; t < ws.rows.size(); ++t) {
+    const int64_t row = static_cast<int64_t>(t);
+    const float* state = ws.normed.row(row, d_model);
+    if (double* sum = ws.rows[t].state_sum)
+      for (int64_t i = 0; i < d_model; ++i) sum[i] += double{state[i]};
+    if (!ws.rows[t].wants_logits) continue;
+    if (kept != t) {
+      ws.rows[kept] = ws.rows[t];
+      std::copy_n(ws.hidden.row(row, d_model), d_model,
+                  ws.hidden.row(static_cast<int64_t>(kept), d_model));
+    }
+    ++kept;
+  }
+  ws.rows.resize(kept);
+}
+
 void Forward::head(int n_best, const LayerTap& tap) {
+  sum_states();
+  if (workspace_.rows.empty()) return;
   Workspace& ws = workspace_;
   const int64_t vocab = config_.vocab_size;
   const Product product{&model_.head, ws.logits.data()};

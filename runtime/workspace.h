@@ -48,7 +48,9 @@ struct Row {
   int64_t position;
   int32_t token;
   int32_t source;  // its index before rows nobody wants were dropped: finds its RoPE and PLE rows
-  bool wanted;     // its logits are
+  bool wanted;     // its logits are, or its state behind the final norm
+  double* state_sum = nullptr;  // where that state is added; null: nowhere
+  bool wants_logits = true;     // false: a row that is wanted for its state alone
 };
 
 struct Workspace {

@@ -22,8 +22,8 @@ using Clock = std::chrono::steady_clock;
 // A new token of an answer, stop tokens included.
 struct TokenEvent {
   int32_t token;
-  float log_probability = 0;    // natural, of the model itself: before penalties, bias and mask
-  std::vector<Candidate> best;  // n_log_probabilities of them with their log-probabilities
+  float log_probability = 0;  // natural, of the model itself: before penalties, bias and mask
+  std::vector<Candidate> best = {};  // n_log_probabilities of them with their log-probabilities
 };
 
 // How an answer ended.

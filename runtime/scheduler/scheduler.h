@@ -23,7 +23,7 @@ struct SchedulerOptions {
   uint64_t kv_bytes = 0;      // memory for sequences and cached prefixes; 0: what max_running need
   uint64_t prefix_bytes = 0;  // of these, at most for prefixes nobody runs; 0: no prefix cache
   int draft_tokens = 0;       // most tokens guessed ahead by looking up the text so far; 0: off
-  KvOptions kv;
+  KvOptions kv = {};
 };
 
 // A snapshot for /metrics and logs; counters since the start.
