@@ -5,7 +5,6 @@
 
 #include "formats/error.h"
 #include "formats/packed_matrix.h"
-#include "formats/provenance.h"
 
 namespace lapidary {
 namespace {
@@ -143,13 +142,7 @@ LapCopyResult copy_lattice_to_lap(const LatticeSource& source, const std::string
   for (const SourceTensor& t : source.tensors()) entries.push_back(entry_of(t, metadata.config));
   LapWriter writer(output, metadata, tokenizer, entries);
   Copier(source, writer, entries, events).copy_all();
-  Provenance provenance = provenance_from_json(metadata.provenance);
-  provenance.source_hash = writer.content_hash();
-  writer.replace_provenance(to_json(provenance));
-  LapCopyResult result;
-  result.content_hash = writer.commit();
-  result.file_bytes = writer.file_bytes();
-  return result;
+  return commit_copy(writer, metadata, /*is_source=*/true);
 }
 
 }  // namespace lapidary

@@ -48,6 +48,18 @@ LapTensor plain_lap_tensor(const SourceTensor& tensor, const ModelConfig& config
   return out;
 }
 
+LapCopyResult commit_copy(LapWriter& writer, const ModelMetadata& metadata, bool is_source) {
+  if (is_source) {
+    Provenance provenance = provenance_from_json(metadata.provenance);
+    provenance.source_hash = writer.content_hash();
+    writer.replace_provenance(to_json(provenance));
+  }
+  LapCopyResult result;
+  result.content_hash = writer.commit();
+  result.file_bytes = writer.file_bytes();
+  return result;
+}
+
 LapCopyResult copy_to_lap(const ModelSource& source, const std::string& output,
                           const ModelMetadata& metadata, const LapTokenizer& tokenizer,
                           bool is_source, const Events& events) {
@@ -75,15 +87,7 @@ LapCopyResult copy_to_lap(const ModelSource& source, const std::string& output,
         events.progress(progress);
       },
       [&](Piece& piece) { writer.append(piece.tensor, piece.bytes); });
-  if (is_source) {
-    Provenance provenance = provenance_from_json(metadata.provenance);
-    provenance.source_hash = writer.content_hash();
-    writer.replace_provenance(to_json(provenance));
-  }
-  LapCopyResult result;
-  result.content_hash = writer.commit();
-  result.file_bytes = writer.file_bytes();
-  return result;
+  return commit_copy(writer, metadata, is_source);
 }
 
 }  // namespace lapidary

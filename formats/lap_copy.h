@@ -26,5 +26,7 @@ struct LapCopyResult {
 LapCopyResult copy_to_lap(const ModelSource& source, const std::string& output,
                           const ModelMetadata& metadata, const LapTokenizer& tokenizer,
                           bool is_source, const Events& events);
+// The end of such a copy, for who writes the tensors otherwise. Throws kIo.
+LapCopyResult commit_copy(LapWriter& writer, const ModelMetadata& metadata, bool is_source);
 
 }  // namespace lapidary

@@ -8,6 +8,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+
+#include "formats/packed_matrix.h"
 
 namespace lapidary {
 
@@ -38,6 +41,24 @@ struct StripBlock {
   const float* importance;  // [n_k] D: what the square of a target's rounding costs
   FeedbackView feedback;    // L among the batch's columns, in it
   int64_t k_in_batch;       // first_k is this column of the batch
+};
+
+// Where a rounder stores: the panels of rows [first_row, ...) in the caller's memory, meta zero at
+// first.
+struct PanelStore {
+  PackedGeometry g;
+  bool rotated = false;
+  int64_t first_row = 0;
+  std::span<uint8_t> codes, meta;
+
+  // Columns of the block that hold weights; the rest are padding.
+  int used_columns(const StripBlock& block) const;
+  // One tile's lines (kernels/pack_lines.h) of the panel whose first row is `row` of the block;
+  // `k`: of the block.
+  void put_lines(const StripBlock& block, int row, int k, const uint8_t* lines) const;
+  // The block's scales of that panel, [16], and the panel's meta for what else lies there.
+  void put_scales(const StripBlock& block, int row, const float* scales) const;
+  uint8_t* meta_of(const StripBlock& block, int row) const;
 };
 
 class BlockRounder {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "quantize/allocation.h"
 #include "quantize/budget_floor.h"
@@ -65,7 +66,8 @@ class Chooser {
     std::optional<double> kept_kld;
     for (int check = 0; check < kMostChecks; ++check) {
       const double predicted = corrected(codes_of(selection));
-      const double measured = measure_choice(source_, with_codes(selection), probe_, events_);
+      const double measured =
+          measure_choice(source_, with_codes(codes_of(selection)), probe_, events_);
       events_.note(fmt::format("predicted KLD {:.5f}, measured {:.5f} on other tokens", predicted,
                                measured));
       if (measured <= *budget_.max_kld &&
@@ -127,9 +129,9 @@ class Chooser {
     return entries;
   }
 
-  QuantizeOptions with_codes(const Selection& selection) const {
+  QuantizeOptions with_codes(const std::vector<Code>& codes) const {
     QuantizeOptions options = options_;
-    const auto entries = keep_entries(codes_of(selection));
+    const auto entries = keep_entries(codes);
     options.keep.insert(options.keep.begin(), entries.begin(), entries.end());
     return options;
   }
@@ -139,10 +141,7 @@ class Chooser {
     uint64_t tensors = 0, file = 0;
   };
   Sizes sizes(const std::vector<Code>& codes) const {
-    QuantizeOptions chosen = options_;
-    const auto entries = keep_entries(codes);
-    chosen.keep.insert(chosen.keep.begin(), entries.begin(), entries.end());
-    const std::vector<LapTensor> plan = plan_tensors(source_, chosen);
+    const std::vector<LapTensor> plan = plan_tensors(source_, with_codes(codes));
     Sizes sizes;
     for (const LapTensor& t : plan) sizes.tensors += t.bytes;
     sizes.file = planned_file_bytes(plan, data_offset_);
@@ -204,26 +203,16 @@ class Chooser {
     return selection;
   }
 
-  Selection smallest_codes() const {
+  // Of each tensor the choice with the least of something.
+  Selection with_least(auto CodeChoice::*what) const {
     Selection selection;
     for (const auto& choices : menu_)
-      selection.push_back(
-          static_cast<size_t>(std::min_element(choices.begin(), choices.end(),
-                                               [](const CodeChoice& a, const CodeChoice& b) {
-                                                 return a.bytes < b.bytes;
-                                               }) -
-                              choices.begin()));
+      selection.push_back(static_cast<size_t>(std::ranges::min_element(choices, std::less(), what) -
+                                              choices.begin()));
     return selection;
   }
-  Selection best_codes() const {
-    Selection selection;
-    for (const auto& choices : menu_)
-      selection.push_back(static_cast<size_t>(
-          std::min_element(choices.begin(), choices.end(),
-                           [](const CodeChoice& a, const CodeChoice& b) { return a.kld < b.kld; }) -
-          choices.begin()));
-    return selection;
-  }
+  Selection smallest_codes() const { return with_least(&CodeChoice::bytes); }
+  Selection best_codes() const { return with_least(&CodeChoice::kld); }
 
   Allocation result(const Selection& selection, std::optional<double> measured) const {
     const std::vector<Code> codes = codes_of(selection);
@@ -235,8 +224,12 @@ class Chooser {
     allocation.predicted_kld = corrected(codes);
     allocation.measured_kld = measured;
     allocation.bits_per_weight = bits_per_weight(codes);
+    // What no choice changes, tensors outside the menu, is the same at every point.
+    const uint64_t others = sizes(codes).tensors - bytes_of(menu_, selection);
     for (const Selection& point : frontier(menu_))
-      allocation.curve.push_back({bits_per_weight(codes_of(point)), corrected(codes_of(point))});
+      allocation.curve.push_back(
+          {8.0 * static_cast<double>(others + bytes_of(menu_, point)) / n_weights_,
+           corrected(codes_of(point))});
     for (const Code code : probe_.codes) {
       bool fits = true;
       for (const TensorCosts& t : costs_)

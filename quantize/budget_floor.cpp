@@ -27,7 +27,7 @@ void refuse_impossible(const ModelSource& source, const QuantizeOptions& options
   if (budget.max_kld) return;
   std::vector<uint64_t> smallest;
   double n_weights = 0;
-  for (const Code code : allocatable_codes()) {
+  for (const Code code : budget.codes.empty() ? allocatable_codes() : budget.codes) {
     QuantizeOptions uniform = options;
     uniform.weights = code;
     const std::vector<LapTensor> plan = plan_tensors(source, uniform);
@@ -45,8 +45,7 @@ void refuse_impossible(const ModelSource& source, const QuantizeOptions& options
   if (static_cast<double>(least) <= limit) return;
   fail(ErrorCode::kUsage,
        "{}: the smallest possible is {} bytes of tensors ({:.3f} bits per weight), the budget "
-       "allows "
-       "{:.0f}",
+       "allows {:.0f}",
        source.describe(), least, 8.0 * static_cast<double>(least) / n_weights, limit);
 }
 

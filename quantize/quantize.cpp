@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 
 #include "formats/float_codes.h"
 #include "formats/provenance.h"
@@ -194,15 +195,33 @@ std::string describe_rounding(const QuantizeOptions& options, const CalibrationW
       options.calibration->sequential ? "" : ", inputs from the exact model");
 }
 
+// The codes of what is packed, those of the most weights first: "t4, w8".
+std::string describe_codes(const std::vector<LapTensor>& entries) {
+  std::vector<std::pair<int64_t, Code>> packed;  // weights, code
+  for (const LapTensor& t : entries) {
+    if (traits(t.code).is_float) continue;
+    const auto known = std::ranges::find(packed, t.code, &std::pair<int64_t, Code>::second);
+    if (known == packed.end())
+      packed.emplace_back(t.elements(), t.code);
+    else
+      known->first += t.elements();
+  }
+  std::ranges::stable_sort(packed, std::greater(), &std::pair<int64_t, Code>::first);
+  std::string text;
+  for (const auto& [weights, code] : packed)
+    text += (text.empty() ? "" : ", ") + std::string(code_name(code));
+  return text.empty() ? "floats" : text;
+}
+
 // A hash known only at the end leaves 32 zeros for now.
-Provenance describe_step(const ModelSource& source, const QuantizeOptions& options,
-                         const CalibrationWindows& text) {
+Provenance describe_step(const ModelSource& source, const std::vector<LapTensor>& entries,
+                         const QuantizeOptions& options, const CalibrationWindows& text) {
   Provenance provenance = provenance_from_json(source.metadata().provenance);
   provenance.tool = kToolVersion;
   if (!is_packed(source)) provenance.source_hash = source.content_hash();
   provenance.lossy_steps.push_back(
       fmt::format("quantize{} to {}: {}", is_packed(source) ? " again, from packed weights," : "",
-                  code_name(options.weights), describe_rounding(options, text)));
+                  describe_codes(entries), describe_rounding(options, text)));
   return provenance;
 }
 
@@ -244,7 +263,7 @@ QuantizeReport quantize(const ModelSource& source, const std::string& output,
   }
 
   ModelMetadata metadata = source.metadata();
-  Provenance provenance = describe_step(source, options, text);
+  Provenance provenance = describe_step(source, entries, options, text);
   const bool hash_source = provenance.source_hash.empty() && !is_packed(source);
   metadata.provenance = to_json(provenance);
   metadata.recipe = options.recipe;

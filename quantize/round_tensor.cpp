@@ -13,12 +13,10 @@
 namespace lapidary {
 namespace {
 
-std::unique_ptr<BlockRounder> block_rounder(const PackedGeometry& g, bool rotated,
-                                            int64_t first_row, std::span<uint8_t> codes,
-                                            std::span<uint8_t> meta) {
-  if (traits(g.code).is_trellis)
-    return std::make_unique<TrellisRounder>(g, rotated, first_row, codes, meta, TrellisRounding{});
-  return std::make_unique<ScalarRounder>(g, rotated, first_row, codes, meta, ScalarRounding{});
+std::unique_ptr<BlockRounder> block_rounder(const PanelStore& store) {
+  if (traits(store.g.code).is_trellis)
+    return std::make_unique<TrellisRounder>(store, TrellisRounding{});
+  return std::make_unique<ScalarRounder>(store, ScalarRounding{});
 }
 
 }  // namespace
@@ -58,10 +56,11 @@ void TensorRounding::round(int64_t index, const FloatRows& rows, const Factor& f
     if (!fits_) return;
     const int64_t panel = first / kPanelRows;
     const int64_t n_panels = (n_rows + kPanelRows - 1) / kPanelRows;
-    const auto rounder = block_rounder(
-        g_, entry_.rotated, first,
-        {codes + panel * g_.panel_code_bytes, static_cast<size_t>(n_panels * g_.panel_code_bytes)},
-        {meta + panel * g_.panel_meta_bytes, static_cast<size_t>(n_panels * g_.panel_meta_bytes)});
+    const auto part = [&](uint8_t* from, int64_t panel_bytes) {
+      return std::span(from + panel * panel_bytes, static_cast<size_t>(n_panels * panel_bytes));
+    };
+    const auto rounder = block_rounder({g_, entry_.rotated, first, part(codes, g_.panel_code_bytes),
+                                        part(meta, g_.panel_meta_bytes)});
     const FeedbackLoss loss =
         round_with_feedback(factor, first, n_rows, strips_.data(), *rounder, scratch, pool);
     loss_.error += loss.error;

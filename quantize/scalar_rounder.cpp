@@ -2,7 +2,6 @@
 #include "quantize/scalar_rounder.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "formats/error.h"
 #include "kernels/kernels.h"
@@ -33,27 +32,20 @@ void keep_better(const Choice& from, const float* from_values, int n_k, Choice* 
 
 }  // namespace
 
-ScalarRounder::ScalarRounder(const PackedGeometry& g, bool rotated, int64_t first_row,
-                             std::span<uint8_t> codes, std::span<uint8_t> meta,
-                             const ScalarRounding& options)
-    : g_(g),
-      used_k_(rotated ? g.padded_k : g.k),
-      first_row_(first_row),
-      codes_(codes),
-      meta_(meta),
-      options_(options) {
-  LAPIDARY_CHECK(traits(g.code).scale_k >= kTileK);
+ScalarRounder::ScalarRounder(const PanelStore& store, const ScalarRounding& options)
+    : store_(store), options_(options) {
+  LAPIDARY_CHECK(traits(store.g.code).scale_k >= kTileK);
 }
 
-int ScalarRounder::block_k() const { return traits(g_.code).scale_k; }
+int ScalarRounder::block_k() const { return traits(store_.g.code).scale_k; }
 
 void ScalarRounder::round(const StripBlock& block) {
-  const int n_k = static_cast<int>(std::clamp<int64_t>(used_k_ - block.first_k, 0, block.n_k));
+  const int n_k = store_.used_columns(block);
   std::fill_n(block.values + n_k * kRows, (block.n_k - n_k) * kRows, 0.0f);
   Choice best{};
   if (n_k > 0) {
     alignas(64) float trial_values[kMostBlockK * kRows];
-    BlockSearch search(g_, block, n_k);
+    BlockSearch search(store_.g, block, n_k);
     search.start(&best);
     search.round(&best, block.values);
     Choice last = best, trial;
@@ -68,35 +60,32 @@ void ScalarRounder::round(const StripBlock& block) {
   store(block, n_k, best);
 }
 
-void ScalarRounder::store(const StripBlock& block, int n_k, const Choice& choice) {
-  const bool two_level = traits(g_.code).multiplier_bits > 0;
+void ScalarRounder::store(const StripBlock& block, int n_used, const Choice& choice) {
+  const PackedGeometry& g = store_.g;
+  const bool two_level = traits(g.code).multiplier_bits > 0;
   uint8_t index_of[256];  // by level + 128
-  const auto table = levels(g_.code);
+  const auto table = levels(g.code);
   for (size_t i = 0; i < table.size(); ++i) index_of[table[i] + 128] = static_cast<uint8_t>(i);
-  const uint8_t padding = padding_index(g_.code);
+  const uint8_t padding = padding_index(g.code);
   for (int first = 0; first < block.n_rows; first += kPanelRows) {
-    const int64_t panel = (block.first_row - first_row_ + first) / kPanelRows;
     const int n_rows = std::min(kPanelRows, block.n_rows - first);
-    uint8_t* const codes = codes_.data() + panel * g_.panel_code_bytes;
-    uint8_t* const meta = meta_.data() + panel * g_.panel_meta_bytes;
     for (int tile = 0; tile < block.n_k; tile += kTileK) {
       alignas(64) uint8_t lines[kTileLineBytes];
       for (int k = tile; k < tile + kTileK; ++k)
         for (int r = 0; r < kPanelRows; ++r)
           lines[(k - tile) / 4 * 64 + r * 4 + k % 4] =
-              k < n_k && r < n_rows ? index_of[choice.levels[k][first + r] + 128] : padding;
-      pack_tile_lines(g_.code, lines, codes + (block.first_k + tile) / kTileK * g_.tile_bytes);
+              k < n_used && r < n_rows ? index_of[choice.levels[k][first + r] + 128] : padding;
+      store_.put_lines(block, first, tile, lines);
     }
-    if (n_k == 0) continue;
-    uint16_t scales[kPanelRows] = {};
-    for (int r = 0; r < n_rows; ++r)
-      scales[r] = float_to_scale(ScaleType::kF16, choice.scales[first + r]);
-    std::memcpy(meta + block.first_k / traits(g_.code).scale_k * kPanelRows * 2, scales,
-                sizeof scales);
-    for (int g = 0; two_level && g * kGroupK < n_k; ++g) {
+    if (n_used == 0) continue;
+    float scales[kPanelRows] = {};
+    std::copy_n(choice.scales + first, n_rows, scales);
+    store_.put_scales(block, first, scales);
+    for (int i = 0; two_level && i * kGroupK < n_used; ++i) {
       int8_t multipliers[kPanelRows] = {};
-      std::copy_n(choice.multipliers[g] + first, n_rows, multipliers);
-      pack_group_multipliers(g_, block.first_k / kGroupK + g, multipliers, meta);
+      std::copy_n(choice.multipliers[i] + first, n_rows, multipliers);
+      pack_group_multipliers(g, block.first_k / kGroupK + i, multipliers,
+                             store_.meta_of(block, first));
     }
   }
 }

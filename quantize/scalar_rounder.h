@@ -8,9 +8,6 @@
 // rounding the group with feedback leaves.
 #pragma once
 
-#include <span>
-
-#include "formats/packed_matrix.h"
 #include "quantize/block_rounder.h"
 
 namespace lapidary {
@@ -25,20 +22,15 @@ struct ScalarRounding {
 
 class ScalarRounder : public BlockRounder {
  public:
-  // Codes and meta of the panels of rows [first_row, ...): the caller's memory, meta zero at first.
-  ScalarRounder(const PackedGeometry& g, bool rotated, int64_t first_row, std::span<uint8_t> codes,
-                std::span<uint8_t> meta, const ScalarRounding& options);
+  ScalarRounder(const PanelStore& store, const ScalarRounding& options);
 
   int block_k() const override;
   void round(const StripBlock& block) override;
 
  private:
-  void store(const StripBlock& block, int n_k, const scalar::Choice& choice);
+  void store(const StripBlock& block, int n_used, const scalar::Choice& choice);
 
-  PackedGeometry g_;
-  int64_t used_k_;  // columns that hold weights
-  int64_t first_row_;
-  std::span<uint8_t> codes_, meta_;
+  PanelStore store_;
   ScalarRounding options_;
 };
 

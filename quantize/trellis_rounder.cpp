@@ -3,12 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "formats/error.h"
 #include "formats/trellis.h"
 #include "kernels/kernels.h"
-#include "kernels/pack_lines.h"
 #include "quantize/trellis_rows.h"
 
 namespace lapidary {
@@ -140,23 +138,15 @@ class BlockSearch {
 
 }  // namespace
 
-TrellisRounder::TrellisRounder(const PackedGeometry& g, bool rotated, int64_t first_row,
-                               std::span<uint8_t> codes, std::span<uint8_t> meta,
-                               const TrellisRounding& options)
-    : g_(g),
-      used_k_(rotated ? g.padded_k : g.k),
-      first_row_(first_row),
-      codes_(codes),
-      meta_(meta),
-      options_(options) {
-  LAPIDARY_CHECK(traits(g.code).is_trellis);
+TrellisRounder::TrellisRounder(const PanelStore& store, const TrellisRounding& options)
+    : store_(store), options_(options) {
+  LAPIDARY_CHECK(traits(store.g.code).is_trellis);
 }
 
-int TrellisRounder::block_k() const { return traits(g_.code).scale_k; }
+int TrellisRounder::block_k() const { return traits(store_.g.code).scale_k; }
 
 void TrellisRounder::round(const StripBlock& block) {
-  const int used = static_cast<int>(std::clamp<int64_t>(used_k_ - block.first_k, 0, block.n_k));
-  BlockSearch search(g_.code, block, used);
+  BlockSearch search(store_.g.code, block, store_.used_columns(block));
   search.round(block.values);
   search.refit(block.values);
   for (int i = 0; i < options_.refits; ++i) {
@@ -164,17 +154,9 @@ void TrellisRounder::round(const StripBlock& block) {
     search.refit(block.values);
   }
   for (int first = 0; first < block.n_rows; first += kPanelRows) {
-    const int64_t panel = (block.first_row - first_row_ + first) / kPanelRows;
     for (int tile = 0; tile < block.n_k; tile += kTileK)
-      pack_tile_lines(g_.code, search.symbols(first / kPanelRows) + tile * kPanelRows,
-                      codes_.data() + panel * g_.panel_code_bytes +
-                          (block.first_k + tile) / kTileK * g_.tile_bytes);
-    uint16_t scales[kPanelRows];
-    for (int r = 0; r < kPanelRows; ++r)
-      scales[r] = float_to_scale(ScaleType::kF16, search.scales()[first + r]);
-    std::memcpy(meta_.data() + panel * g_.panel_meta_bytes +
-                    block.first_k / traits(g_.code).scale_k * kPanelRows * 2,
-                scales, sizeof scales);
+      store_.put_lines(block, first, tile, search.symbols(first / kPanelRows) + tile * kPanelRows);
+    store_.put_scales(block, first, search.scales() + first);
   }
 }
 

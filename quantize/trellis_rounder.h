@@ -6,9 +6,6 @@
 // together the best a search can do that weighs steps one by one.
 #pragma once
 
-#include <span>
-
-#include "formats/packed_matrix.h"
 #include "quantize/block_rounder.h"
 
 namespace lapidary {
@@ -19,18 +16,13 @@ struct TrellisRounding {
 
 class TrellisRounder : public BlockRounder {
  public:
-  // Codes and meta of the panels of rows [first_row, ...): the caller's memory.
-  TrellisRounder(const PackedGeometry& g, bool rotated, int64_t first_row, std::span<uint8_t> codes,
-                 std::span<uint8_t> meta, const TrellisRounding& options);
+  TrellisRounder(const PanelStore& store, const TrellisRounding& options);
 
   int block_k() const override;
   void round(const StripBlock& block) override;
 
  private:
-  PackedGeometry g_;
-  int64_t used_k_;  // columns that hold weights
-  int64_t first_row_;
-  std::span<uint8_t> codes_, meta_;
+  PanelStore store_;
   TrellisRounding options_;
 };
 

@@ -6,6 +6,7 @@
 
 #include "formats/error.h"
 #include "formats/file.h"
+#include "formats/provenance.h"
 #include "quantize/kv_auto.h"
 #include "quantize/lattice.h"
 #include "quantize/quantize.h"
@@ -136,6 +137,7 @@ struct QuantizeCommand {
   Allocation share_out(const ModelSource& model, const QuantizeOptions& resolved,
                        const Events& events) const {
     BudgetOptions options = budget.resolve();
+    if (resolved.calibration) options.text = resolved.calibration->text;
     options.scratch =
         !output.empty() ? output : (std::filesystem::temp_directory_path() / "lapidary").string();
     return allocate(model, source, resolved, options, events);
@@ -150,7 +152,7 @@ struct QuantizeCommand {
     page.allocation = allocation;
     page.text_source = report_text.empty() ? "built-in text"
                                            : std::filesystem::path(report_text).filename().string();
-    page.made_by = "lapidary 0.1.0";
+    page.made_by = kToolVersion;
     for (const SourceTensor& t : model.tensors())
       page.source_bytes += static_cast<uint64_t>(t.elements()) * traits(t.code).bits / 8;
     EngineScorerOptions how;
@@ -243,7 +245,8 @@ struct QuantizeCommand {
 
 void add_quantize(CLI::App& app, Action& action) {
   auto command = std::make_shared<QuantizeCommand>();
-  CLI::App* sub = app.add_subcommand("quantize", "Pack weights to 8, 6, 5, 4 or 3 bits");
+  CLI::App* sub = app.add_subcommand(
+      "quantize", "Pack weights to 8 down to 3 bits, to a size, or to a limit of loss");
   sub->add_option("source", command->source, "A .lap file, a Hugging Face folder or a GGUF file")
       ->required()
       ->type_name("SRC");
@@ -276,7 +279,8 @@ void add_quantize(CLI::App& app, Action& action) {
   sub->footer(
       "Examples:\n  lapidary quantize model.lap -o model-w4.lap --weights w4\n"
       "  lapidary quantize gemma-4-E2B-it -o e2b-w4.lap --dry-run\n"
-      "  lapidary quantize model.lap -o model-16g.lap --target-size 16GiB\n"
+      "  lapidary quantize model.lap -o model-t4.lap --weights t4 --calibrate builtin\n"
+      "  lapidary quantize model.lap -o model-16g.lap --target-size 16GiB --calibrate mine.txt\n"
       "  lapidary quantize model.lap -o q.lap --weights w3 --keep 'model.embed_tokens.weight=w6'");
   sub->callback(
       [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });

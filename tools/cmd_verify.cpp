@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "formats/error.h"
+#include "formats/provenance.h"
 #include "formats/file.h"
 #include "formats/lap.h"
 #include "runtime/kv_choice.h"
@@ -84,7 +85,7 @@ struct VerifyCommand {
 
   VerifyLabels labels() const {
     VerifyLabels labels{base.label(kv), candidate.label(kv), text_file, tasks_file,
-                        "lapidary 0.1.0"};
+                        std::string(kToolVersion)};
     if (text_file.empty() && tasks_file.empty()) labels.text_source = "built-in text";
     return labels;
   }

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "formats/error.h"
+#include "formats/provenance.h"
 #include "tools/cli/signals.h"
 #include "tools/commands.h"
 
@@ -38,7 +39,7 @@ int main(int argc, char** argv) {
   using namespace lapidary;
   CLI::App app{"Lapidary: pack, quantize, fine-tune, run and verify small language models"};
   app.name("lapidary");
-  app.set_version_flag("--version", "lapidary 0.1.0");
+  app.set_version_flag("--version", std::string(kToolVersion));
   app.require_subcommand(1);
   app.footer("Each command explains itself: lapidary COMMAND --help");
 

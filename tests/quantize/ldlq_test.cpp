@@ -125,12 +125,11 @@ Packed round_code(Code code, const Factor& f, const std::vector<float>& w, int64
   out.meta.resize(static_cast<size_t>(out.g.meta_bytes));
   FloatMatrix strips = strips_of(w, rows, k, rotated), scratch;
   std::unique_ptr<BlockRounder> rounder;
+  const PanelStore store{out.g, rotated, 0, out.codes, out.meta};
   if (traits(code).is_trellis)
-    rounder = std::make_unique<TrellisRounder>(out.g, rotated, 0, out.codes, out.meta,
-                                               TrellisRounding{});
+    rounder = std::make_unique<TrellisRounder>(store, TrellisRounding{});
   else
-    rounder = std::make_unique<ScalarRounder>(out.g, rotated, 0, out.codes, out.meta,
-                                              ScalarRounding{.refits = refits});
+    rounder = std::make_unique<ScalarRounder>(store, ScalarRounding{.refits = refits});
   out.loss = round_with_feedback(f, 0, rows, strips.data(), *rounder, scratch, pool);
   return out;
 }

@@ -1,0 +1,40 @@
+// Places in panels.
+#include "quantize/block_rounder.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/pack_lines.h"
+
+namespace lapidary {
+namespace {
+
+int64_t panel_of(const PanelStore& store, const StripBlock& block, int row) {
+  return (block.first_row - store.first_row + row) / kPanelRows;
+}
+
+}  // namespace
+
+int PanelStore::used_columns(const StripBlock& block) const {
+  const int64_t used = rotated ? g.padded_k : g.k;
+  return static_cast<int>(std::clamp<int64_t>(used - block.first_k, 0, block.n_k));
+}
+
+void PanelStore::put_lines(const StripBlock& block, int row, int k, const uint8_t* lines) const {
+  pack_tile_lines(g.code, lines,
+                  codes.data() + panel_of(*this, block, row) * g.panel_code_bytes +
+                      (block.first_k + k) / kTileK * g.tile_bytes);
+}
+
+uint8_t* PanelStore::meta_of(const StripBlock& block, int row) const {
+  return meta.data() + panel_of(*this, block, row) * g.panel_meta_bytes;
+}
+
+void PanelStore::put_scales(const StripBlock& block, int row, const float* scales) const {
+  uint16_t stored[kPanelRows];
+  for (int r = 0; r < kPanelRows; ++r) stored[r] = float_to_scale(ScaleType::kF16, scales[r]);
+  std::memcpy(meta_of(block, row) + block.first_k / traits(g.code).scale_k * kPanelRows * 2, stored,
+              sizeof stored);
+}
+
+}  // namespace lapidary
