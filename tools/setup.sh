@@ -8,7 +8,7 @@ set -euo pipefail
 
 lapidary_packages=(g++ cmake ninja-build pkg-config libzstd-dev libxxhash-dev
   nlohmann-json3-dev libtomlplusplus-dev libcli11-dev libfmt-dev libpcre2-dev libutf8proc-dev
-  libgtest-dev libvalijson-dev python3-pip xz-utils)
+  libboost1.81-dev libssl-dev libgtest-dev libvalijson-dev python3-pip xz-utils)
 libtorch_version=2.11.0
 libtorch_folder="${XDG_CACHE_HOME:-$HOME/.cache}/lapidary/libtorch-$libtorch_version"
 
