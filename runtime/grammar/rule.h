@@ -20,15 +20,19 @@ enum class JsonSpace {
 
 struct SchemaOptions {
   JsonSpace space = JsonSpace::kOne;
+  // Empty: JSON. Else the special token that stands around strings in the notation of Gemma's calls
+  // (runtime/text/call_dialect.h): no escapes, bare keys, and properties sorted by name.
+  std::string quote = {};
 };
 
 struct Rule {
-  enum class Kind { kText, kRegex, kSchema, kSequence, kChoice, kFreeUntil, kTriggered };
+  enum class Kind { kText, kRegex, kSchema, kSequence, kChoice, kMany, kTriggered };
   Kind kind;
-  std::string source;  // the text, pattern, schema (JSON) or last text of the free part
-  SchemaOptions schema_options;
-  std::vector<Rule> parts;  // kTriggered: what follows each of `triggers`
-  std::vector<std::string> triggers;
+  std::string source = {};  // the text, pattern or schema (JSON)
+  SchemaOptions schema_options = {};
+  std::vector<Rule> parts = {};  // kTriggered: what follows each of `triggers`
+  std::vector<std::string> triggers = {};
+  bool repeats = false, may_end = false;  // kTriggered, see there
 
   static Rule text(std::string text);
   static Rule regex(std::string pattern);  // the whole text matches
@@ -36,12 +40,17 @@ struct Rule {
   static Rule any_json(SchemaOptions options = {});
   static Rule sequence(std::vector<Rule> parts);
   static Rule choice(std::vector<Rule> parts);
+  static Rule many(Rule part);  // any number of it, none too
   // Any text and special tokens up to the first `end`, which is part of it.
   static Rule free_until(std::string end);
   struct Trigger;
   // Free text in which each trigger is followed by its rule, then free text again; it may end
   // wherever it is free. No trigger may be contained in another. Last in a sequence.
   static Rule triggered(std::vector<Trigger> triggers);
+  // The same with one trigger at most, whose rule is the end.
+  static Rule triggered_once(std::vector<Trigger> triggers);
+  // Free text up to the first of `ends`, and then its rule.
+  static Rule free_until(std::vector<Trigger> ends);
 };
 
 struct Rule::Trigger {

@@ -40,6 +40,15 @@ class RuleBuilder {
     return id ? std::string(1, static_cast<char>(specials_.byte_for(*id))) : text;
   }
 
+  Notation notation(const SchemaOptions& options) {
+    if (options.quote.empty()) return {};
+    const auto id = vocabulary_.special(options.quote);
+    if (!id)
+      fail(ErrorCode::kUsage, "the tokenizer has no special token {}, which stands around strings",
+           options.quote);
+    return {specials_.byte_for(*id), options.quote};
+  }
+
   Fragment fragment(const Rule& rule, size_t depth) {
     if (depth > kMaxRuleDepth)
       fail(ErrorCode::kUsage, "a rule nests deeper than {} levels", kMaxRuleDepth);
@@ -49,7 +58,7 @@ class RuleBuilder {
       case Rule::Kind::kRegex:
         return spell(compile_regex(rule.source, Anchoring::kWhole), Spelling::kText, net_);
       case Rule::Kind::kSchema:
-        return schemas_.add(rule.source, rule.schema_options);
+        return schemas_.add(rule.source, rule.schema_options, notation(rule.schema_options));
       case Rule::Kind::kSequence: {
         Fragment all = net_.empty();
         for (const Rule& part : rule.parts) all = net_.join(all, fragment(part, depth + 1));
@@ -60,10 +69,11 @@ class RuleBuilder {
         for (const Rule& part : rule.parts) parts.push_back(fragment(part, depth + 1));
         return net_.either(parts);
       }
-      case Rule::Kind::kFreeUntil: {
-        const std::vector<std::string> ends{bytes_of(rule.source)};
-        const NodeId end = net_.add_node();
-        return {watch(ends, {{end, end}}, std::nullopt), end};
+      case Rule::Kind::kMany: {
+        const Fragment loop = net_.empty(), part = fragment(rule.parts.at(0), depth + 1);
+        net_.skip(loop.start, part.start);
+        net_.skip(part.end, loop.end);
+        return loop;
       }
       case Rule::Kind::kTriggered:
         return triggered(rule, depth);
@@ -82,8 +92,8 @@ class RuleBuilder {
     std::vector<Fragment> then;
     for (const Rule& part : rule.parts) then.push_back(fragment(part, depth + 1));
     const NodeId end = net_.add_node();
-    const NodeId start = watch(triggers, then, end);
-    for (const Fragment& part : then) net_.skip(part.end, start);
+    const NodeId start = watch(triggers, then, rule.may_end ? std::optional(end) : std::nullopt);
+    for (const Fragment& part : then) net_.skip(part.end, rule.repeats ? start : end);
     return {start, end};
   }
 

@@ -14,14 +14,19 @@ constexpr int kMaxIndent = 32;
 
 }  // namespace
 
-Fragment SchemaNetworks::add(std::string_view json, const SchemaOptions& options) {
+Fragment SchemaNetworks::add(std::string_view json, const SchemaOptions& options,
+                             const Notation& notation) {
   SchemaDocument document(json);
-  return SchemaCompiler(*this, document, options).compile(document.root());
+  return SchemaCompiler(*this, document, options, notation).compile(document.root());
 }
 
 SchemaCompiler::SchemaCompiler(SchemaNetworks& networks, SchemaDocument& document,
-                               const SchemaOptions& options)
-    : net_(networks.net_), scalars_(networks.scalars_), document_(document), options_(options) {}
+                               const SchemaOptions& options, const Notation& notation)
+    : net_(networks.net_),
+      scalars_(networks.scalars_),
+      document_(document),
+      options_(options),
+      notation_(notation) {}
 
 Fragment SchemaCompiler::nothing() { return {net_.add_node(), net_.add_node()}; }
 
@@ -119,10 +124,12 @@ Fragment SchemaCompiler::literals(const Schema& s) {
       s.has_object_keywords())
     fail(ErrorCode::kUsage,
          "JSON schema: enum or const beside keywords other than type is not supported");
-  std::vector<std::string_view> texts;
+  std::vector<std::string> texts;
   for (const Literal& l : *s.literals)
-    if (l.type & s.types) texts.push_back(l.json);
-  return texts.empty() ? nothing() : net_.one_of(texts);
+    if (l.type & s.types)
+      if (auto text = literal_text(l.json, notation_)) texts.push_back(std::move(*text));
+  const std::vector<std::string_view> views(texts.begin(), texts.end());
+  return texts.empty() ? nothing() : net_.one_of(views);
 }
 
 Fragment SchemaCompiler::compile(const SchemaPtr& schema) {
@@ -164,7 +171,7 @@ Fragment SchemaCompiler::by_type(const Schema& s) {
   }
   std::vector<Fragment> parts;
   if (!words.empty()) parts.push_back(net_.one_of(words));
-  if (s.types & kString) parts.push_back(net_.call_of(scalars_.string(s)));
+  if (s.types & kString) parts.push_back(net_.call_of(scalars_.string(s, notation_)));
   if (s.types & (kInteger | kFraction))
     parts.push_back(net_.call_of(scalars_.number(s, !(s.types & kFraction))));
   if (s.types & kArray) parts.push_back(array(s));

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/grammar/call_notation.h"
 #include "runtime/grammar/network.h"
 #include "runtime/grammar/rule.h"
 #include "runtime/grammar/schema.h"
@@ -21,10 +22,10 @@ class ScalarNetworks {
  public:
   explicit ScalarNetworks(NetworkBuilder& net) : net_(net) {}
   // Entries of networks, quotes included.
-  NodeId string(const Schema& s);
+  NodeId string(const Schema& s, const Notation& notation);
   NodeId number(const Schema& s, bool only_integers);
   // Strings that are none of `names`.
-  NodeId other_key(const std::vector<Property>& names);
+  NodeId other_key(const std::vector<Property>& names, const Notation& notation);
 
  private:
   NodeId& known(const std::string& key) {
@@ -39,7 +40,7 @@ class ScalarNetworks {
 class SchemaNetworks {
  public:
   explicit SchemaNetworks(NetworkBuilder& net) : net_(net), scalars_(net) {}
-  Fragment add(std::string_view json, const SchemaOptions& options);
+  Fragment add(std::string_view json, const SchemaOptions& options, const Notation& notation);
 
  private:
   friend class SchemaCompiler;
@@ -50,7 +51,8 @@ class SchemaNetworks {
 // One schema document on its way into the network.
 class SchemaCompiler {
  public:
-  SchemaCompiler(SchemaNetworks& networks, SchemaDocument& document, const SchemaOptions& options);
+  SchemaCompiler(SchemaNetworks& networks, SchemaDocument& document, const SchemaOptions& options,
+                 const Notation& notation);
   Fragment compile(const SchemaPtr& schema);
 
  private:
@@ -74,6 +76,7 @@ class SchemaCompiler {
   ScalarNetworks& scalars_;
   SchemaDocument& document_;
   SchemaOptions options_;
+  Notation notation_;
   std::map<std::string, NodeId> refs_;
   std::map<const Schema*, NodeId> entries_;
   std::vector<SchemaPtr> kept_;                      // keeps the keys of entries_ alive

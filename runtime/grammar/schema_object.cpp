@@ -3,7 +3,6 @@
 // Place (i, c): properties before i are dealt with, and c members were written. c stops counting at
 // `cap`, which is 1 (is a comma due?) unless minProperties or maxProperties ask for more.
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "formats/error.h"
 #include "runtime/grammar/schema_network.h"
@@ -24,7 +23,7 @@ struct Members {
   std::vector<bool> is_required;
   SchemaPtr extra_key, extra;  // a null key: any that is not listed; a null extra: none
 
-  explicit Members(const Schema& s) {
+  Members(const Schema& s, bool is_sorted) {
     const bool is_closed = s.additional ? s.additional->is_never
                                         : !s.properties.empty() || !s.pattern_properties.empty();
     if (!is_closed) extra = s.additional ? s.additional : anything();
@@ -41,7 +40,7 @@ struct Members {
     }
     if (s.property_names && !s.properties.empty())
       fail(ErrorCode::kUsage, "JSON schema: propertyNames beside properties is not supported");
-    for (const Property& p : s.properties) add(p, s.requires_property(p.name));
+    listed = s.properties;
     for (const std::string& name : s.required) {
       if (s.find(name)) continue;
       if (extra_key)
@@ -49,17 +48,14 @@ struct Members {
              "JSON schema: required property \"{}\" must be listed in properties beside "
              "propertyNames or patternProperties",
              name);
-      add({name, s.additional ? s.additional : anything()}, true);
+      listed.push_back({name, s.additional ? s.additional : anything()});
     }
+    if (is_sorted)
+      std::ranges::stable_sort(listed, {}, [](const Property& p) { return lower_case(p.name); });
+    for (const Property& p : listed) is_required.push_back(s.requires_property(p.name));
   }
   int64_t n() const { return static_cast<int64_t>(listed.size()); }
   int64_t n_required() const { return std::count(is_required.begin(), is_required.end(), true); }
-
- private:
-  void add(const Property& p, bool required) {
-    listed.push_back(p);
-    is_required.push_back(required);
-  }
 };
 
 }  // namespace
@@ -73,7 +69,7 @@ Fragment SchemaCompiler::member(Fragment key, const SchemaPtr& value, bool is_re
 }
 
 Fragment SchemaCompiler::object(const Schema& s) {
-  const Members members(s);
+  const Members members(s, notation_.is_gemma());
   const int64_t n = members.n();
   const bool counts = s.min_properties > 1 || s.max_properties >= 0;
   if (s.max_properties >= 0 && std::max(members.n_required(), s.min_properties) > s.max_properties)
@@ -117,7 +113,7 @@ Fragment SchemaCompiler::object(const Schema& s) {
       NodeId& start = starts[static_cast<size_t>(next)];
       if (start == kReturnNode) {
         const Fragment key = is_extra ? extra_key(members.extra_key, members.listed)
-                                      : net_.text(nlohmann::json(member_i.name).dump());
+                                      : net_.text(key_text(member_i.name, notation_));
         const Fragment whole = member(key, member_i.schema, cap > 1);
         start = whole.start;
         net_.skip(whole.end, at[place(is_extra ? n : i + 1, next)]);
@@ -137,7 +133,7 @@ Fragment SchemaCompiler::object(const Schema& s) {
 }
 
 Fragment SchemaCompiler::extra_key(const SchemaPtr& schema, const std::vector<Property>& listed) {
-  if (!schema) return net_.call_of(scalars_.other_key(listed));
+  if (!schema) return net_.call_of(scalars_.other_key(listed, notation_));
   const auto text = std::make_shared<Schema>();
   text->types = kString;
   return compile(document_.merged(text, schema));

@@ -58,33 +58,39 @@ void add_unicode_escapes(NetworkBuilder& net, NodeId from, NodeId to) {
 
 }  // namespace
 
-NodeId ScalarNetworks::string(const Schema& s) {
+NodeId ScalarNetworks::string(const Schema& s, const Notation& notation) {
   const std::string format = s.format && format_pattern(*s.format) ? *s.format : "";
   const std::string pattern = s.pattern.value_or("");
-  NodeId& entry = known("string " + std::to_string(s.min_length) + " " +
+  NodeId& entry = known(notation.name() + "string " + std::to_string(s.min_length) + " " +
                         std::to_string(s.max_length) + " " + format + "/" + pattern);
   if (entry != kReturnNode) return entry;
   const NodeId start = entry = net_.add_node();
   if (s.max_length >= 0 && s.min_length > s.max_length) return start;  // trimmed: never returns
-  const Fragment body = spell(characters_of(s), Spelling::kJsonString, net_);
-  net_.skip(net_.text_after(start, "\""), body.start);
+  const CodeAutomaton characters = characters_of(s);
+  const Fragment body = notation.is_gemma() ? spell(without_text(characters, notation.quote_text),
+                                                    Spelling::kText, net_)
+                                            : spell(characters, Spelling::kJsonString, net_);
+  net_.skip(net_.text_after(start, notation.quotation_mark()), body.start);
   const bool is_any = s.min_length == 0 && s.max_length < 0 && format.empty() && pattern.empty();
-  if (is_any) {
+  if (is_any && !notation.is_gemma()) {
     add_unicode_escapes(net_, body.start, body.start);
     net_.skip(net_.text_after(body.start, "\\/"), body.start);
   }
-  net_.mark_return(net_.text_after(body.end, "\""));
+  net_.mark_return(net_.text_after(body.end, notation.quotation_mark()));
   return start;
 }
 
-NodeId ScalarNetworks::other_key(const std::vector<Property>& names) {
-  std::string key = "key";
+NodeId ScalarNetworks::other_key(const std::vector<Property>& names, const Notation& notation) {
+  std::string key = notation.name() + "key";
   for (const Property& p : names) key += " " + std::to_string(p.name.size()) + ":" + p.name;
   NodeId& entry = known(key);
   if (entry != kReturnNode) return entry;
 
   // A trie of the names; the first other character leads to any string. What must be escaped is not
-  // written before that, so no other spelling of a listed name can come out.
+  // written before that, so no other spelling of a listed name can come out; in a bare key it is
+  // not written at all.
+  const bool is_bare = notation.is_gemma();
+  const CodeSet& barred = is_bare ? barred_in_bare_keys() : escaped_in_json();
   struct Place {
     std::map<char32_t, uint32_t> children;
     bool is_name = false;
@@ -95,7 +101,7 @@ NodeId ScalarNetworks::other_key(const std::vector<Property>& names) {
     bool is_whole = true;
     for (size_t i = 0; i < p.name.size();) {
       const char32_t c = next_code_point(p.name, i);
-      if (escaped_in_json().has(c)) {
+      if (barred.has(c)) {
         is_whole = false;
         break;
       }
@@ -116,12 +122,17 @@ NodeId ScalarNetworks::other_key(const std::vector<Property>& names) {
       node.edges.push_back({CodeSet({{c, c}}), to});
       taken.push_back({c, c});
     }
-    node.edges.push_back({CodeSet(std::move(taken)).with(escaped_in_json()).complement(), free});
+    node.edges.push_back({CodeSet(std::move(taken)).with(barred).complement(), free});
     all.nodes.push_back(std::move(node));
   }
-  all.nodes.push_back({{{CodeSet::all(), free}}, true});
+  all.nodes.push_back({{{is_bare ? barred.complement() : CodeSet::all(), free}}, true});
   const NodeId start = entry = net_.add_node();
-  const Fragment body = spell(all, Spelling::kJsonString, net_);
+  const Fragment body = spell(all, is_bare ? Spelling::kText : Spelling::kJsonString, net_);
+  if (is_bare) {
+    net_.skip(start, body.start);
+    net_.mark_return(body.end);
+    return start;
+  }
   net_.skip(net_.text_after(start, "\""), body.start);
   net_.mark_return(net_.text_after(body.end, "\""));
   return start;

@@ -11,13 +11,14 @@ Progress CallArguments::push(std::string_view& text, bool is_end, std::string& j
   Progress progress = Progress::kMore;
   while (progress == Progress::kMore && !text.empty()) {
     if (at_ == At::kMarked) {  // the one place where long stretches need no look at each byte
-      const size_t n = find_marker(text, markers_, is_end);
+      const size_t n = find_marker(text, std::span(markers_, 1), is_end);
       append_json_escaped(json, text.substr(0, n));
       text.remove_prefix(n);
       if (text.empty()) break;
     }
     if (text.front() == '<' && at_ != At::kQuoted) {
-      const MarkerMatch match = match_marker(text, markers_, is_end);
+      const size_t n_markers = at_ == At::kMarked ? 1 : 2;
+      const MarkerMatch match = match_marker(text, std::span(markers_, n_markers), is_end);
       if (match.marker) {
         progress = take_marker(static_cast<Marker>(*match.marker), json);
         if (progress == Progress::kMore) text.remove_prefix(markers_[*match.marker].size());

@@ -1,7 +1,8 @@
 // The notation in which Gemma models write the arguments of a call, turned into JSON as it comes:
 // {city:<|"|>Paris, "FR"<|"|>,days:3,opt:{deep:true},tags:[<|"|>a<|"|>]}.
 //
-// Keys are bare, strings stand between a special token each and have no escapes, the rest is JSON.
+// Keys are bare, strings stand between a special token each, have no escapes and hold
+// anything else, the rest is JSON.
 // What models are seen to write instead is understood: keys and strings in quotation marks, spaces,
 // commas behind the last item, Python's None, True and False; any other bare word is a string.
 #pragma once

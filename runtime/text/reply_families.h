@@ -15,10 +15,12 @@ struct GemmaMarkers {
 };
 extern const GemmaMarkers kGemma4Markers, kFunctionGemmaMarkers;
 
-std::unique_ptr<ReplyParser> make_gemma_parser(const GemmaMarkers& markers,
-                                               std::string_view prompt_tail);
+// The prompt ends inside a thought that the model goes on with.
+bool opens_thought(ReplyFormat format, std::string_view prompt_tail);
+
+std::unique_ptr<ReplyParser> make_gemma_parser(const GemmaMarkers& markers, bool is_thinking);
 std::unique_ptr<ReplyParser> make_llama3_parser();
-std::unique_ptr<ReplyParser> make_qwen3_parser(std::string_view prompt_tail);
+std::unique_ptr<ReplyParser> make_qwen3_parser(bool is_thinking);
 
 // `text` without white space at its end.
 std::string_view without_trailing_space(std::string_view text);

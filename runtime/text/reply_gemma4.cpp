@@ -27,19 +27,11 @@ std::string_view without_space(std::string_view text) {
 
 class GemmaParser final : public BufferedReplyParser {
  public:
-  GemmaParser(const GemmaMarkers& markers, std::string_view prompt_tail) : markers_(markers) {
+  GemmaParser(const GemmaMarkers& markers, bool is_thinking) : markers_(markers) {
     for (const std::string_view m : {markers.call_begin, markers.call_end, markers.response_begin,
                                      markers.thought_begin, markers.thought_end})
       if (!m.empty()) all_.push_back(m);
-    if (markers.thought_begin.empty()) return;
-    prompt_tail = without_trailing_space(prompt_tail);
-    if (prompt_tail.ends_with(kLabel)) {
-      prompt_tail.remove_suffix(kLabel.size());
-      if (!prompt_tail.ends_with(markers.thought_begin)) return;
-      at_ = At::kThought;
-    } else if (prompt_tail.ends_with(markers.thought_begin)) {
-      at_ = At::kLabel;
-    }
+    if (is_thinking) at_ = At::kThought;
   }
 
  private:
@@ -141,9 +133,8 @@ class GemmaParser final : public BufferedReplyParser {
 
 }  // namespace
 
-std::unique_ptr<ReplyParser> make_gemma_parser(const GemmaMarkers& markers,
-                                               std::string_view prompt_tail) {
-  return std::make_unique<GemmaParser>(markers, prompt_tail);
+std::unique_ptr<ReplyParser> make_gemma_parser(const GemmaMarkers& markers, bool is_thinking) {
+  return std::make_unique<GemmaParser>(markers, is_thinking);
 }
 
 }  // namespace lapidary

@@ -36,18 +36,25 @@ ReplyFormat reply_format(std::string_view chat_template) {
   return ReplyFormat::kPlain;
 }
 
+bool opens_thought(ReplyFormat format, std::string_view prompt_tail) {
+  prompt_tail = without_trailing_space(prompt_tail);
+  if (format == ReplyFormat::kQwen3) return prompt_tail.ends_with("<think>");
+  return format == ReplyFormat::kGemma4 && prompt_tail.ends_with("<|channel>thought");
+}
+
 std::unique_ptr<ReplyParser> ReplyParser::make(ReplyFormat format, std::string_view prompt_tail) {
+  const bool is_thinking = opens_thought(format, prompt_tail);
   switch (format) {
     case ReplyFormat::kPlain:
       return std::make_unique<PlainParser>();
     case ReplyFormat::kGemma4:
-      return make_gemma_parser(kGemma4Markers, prompt_tail);
+      return make_gemma_parser(kGemma4Markers, is_thinking);
     case ReplyFormat::kFunctionGemma:
-      return make_gemma_parser(kFunctionGemmaMarkers, prompt_tail);
+      return make_gemma_parser(kFunctionGemmaMarkers, false);
     case ReplyFormat::kLlama3:
       return make_llama3_parser();
     case ReplyFormat::kQwen3:
-      return make_qwen3_parser(prompt_tail);
+      return make_qwen3_parser(is_thinking);
   }
   fail(ErrorCode::kInternal, "unknown format of replies");
 }

@@ -20,9 +20,7 @@ constexpr std::array kInThought{kEndThink};
 
 class Qwen3Parser final : public BufferedReplyParser {
  public:
-  explicit Qwen3Parser(std::string_view prompt_tail) {
-    if (without_trailing_space(prompt_tail).ends_with(kThink)) at_ = At::kThought;
-  }
+  explicit Qwen3Parser(bool is_thinking) : at_(is_thinking ? At::kThought : At::kText) {}
 
  private:
   enum class At { kText, kThought, kCall };
@@ -80,14 +78,14 @@ class Qwen3Parser final : public BufferedReplyParser {
     writer_.content(call_->taken());
   }
 
-  At at_ = At::kText;
+  At at_;
   std::optional<JsonCall> call_;
 };
 
 }  // namespace
 
-std::unique_ptr<ReplyParser> make_qwen3_parser(std::string_view prompt_tail) {
-  return std::make_unique<Qwen3Parser>(prompt_tail);
+std::unique_ptr<ReplyParser> make_qwen3_parser(bool is_thinking) {
+  return std::make_unique<Qwen3Parser>(is_thinking);
 }
 
 }  // namespace lapidary
