@@ -26,6 +26,7 @@ struct Route {
 };
 
 constexpr Route kRoutes[] = {
+    {"GET", "/", show_page, true},
     {"GET", "/health", health, true},
     {"GET", "/metrics", show_metrics},
     {"GET", "/v1/models", list_models},

@@ -29,6 +29,6 @@ struct Call {
 // Throw ApiError and Error; the router answers with these.
 using Endpoint = void(const Call& call);
 Endpoint chat_completions, completions, responses, messages, count_tokens, embeddings, list_models,
-    show_model, tokenize, detokenize;
+    show_model, show_page, tokenize, detokenize;
 
 }  // namespace lapidary::server
