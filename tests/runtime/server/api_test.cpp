@@ -9,11 +9,21 @@ namespace {
 using Json = nlohmann::json;
 
 TEST_F(ApiTest, UnknownPathsAndMethodsAreRefused) {
-  EXPECT_EQ(get("/").status, 404);
+  EXPECT_EQ(get("/page.html").status, 404);
   EXPECT_EQ(get("/v1/models/../../etc/passwd").status, 404);
   EXPECT_EQ(get("/v1/chat/completions").status, 405);
   EXPECT_EQ(post("/health", "{}").status, 405);
   EXPECT_EQ(Json::parse(get("/nowhere").body)["error"]["type"], "invalid_request_error");
+}
+
+TEST_F(ApiTest, ThePageLoadsNothingFromElsewhere) {
+  const HttpResponse page = get("/");
+  EXPECT_EQ(page.status, 200);
+  EXPECT_TRUE(page.content_type.starts_with("text/html"));
+  EXPECT_TRUE(page.body.starts_with("<!doctype html>"));
+  EXPECT_TRUE(page.body.ends_with("</html>\n"));
+  for (const char* left : {"@PAGE_", "src=", "<link rel=\"style", "@import", "url("})
+    EXPECT_EQ(page.body.find(left), std::string::npos) << left;
 }
 
 TEST_F(ApiTest, HealthAndModels) {
