@@ -64,6 +64,21 @@ class Sequence {
   // Takes the pieces, filled by the caller, as the sequence's content. REQUIRES: length() == 0.
   void restored(int64_t n_tokens);
 
+  // The same page by page, as a prefix cache keeps it (kv_prefix.cpp). Queries at any distance
+  // behind a page read its lasting part; its near part only those within a window or a tail.
+  enum class PagePart : uint8_t { kLasting, kNear };
+  uint64_t page_part_bytes(int64_t page, PagePart part) const;
+  // The page is complete and lies in every ring.
+  bool holds_page(int64_t page) const;
+  // REQUIRES: holds_page(page); `out` has page_part_bytes().
+  void copy_page_out(const KernelTable& kernels, int64_t page, PagePart part, std::byte* out) const;
+  // The first page whose near part must be there to go on after n_tokens.
+  int64_t first_near_page(int64_t n_tokens) const;
+  // Takes a page into an empty sequence that will go on after n_tokens, a multiple of kPageTokens,
+  // once restored(n_tokens) is called: pages in ascending order, lasting parts of all, near parts
+  // from first_near_page() on. Part and page of the same model and KvOptions.
+  void copy_page_in(int64_t page, PagePart part, const std::byte* data, int64_t n_tokens);
+
  private:
   struct LayerCache {
     KvLayerPlan plan;
@@ -74,6 +89,12 @@ class Sequence {
   };
   static int64_t exact_offset(const LayerCache& cache, int64_t position, int kv_head);  // in bytes
   static std::byte* packed_page(const LayerCache& cache, int64_t page, int kv_head);
+  struct PageForm {
+    const LayerCache* cache;
+    bool packed;
+    uint64_t bytes;
+  };
+  std::vector<PageForm> page_forms(int64_t page, PagePart part) const;
   void add_packed_pieces(const LayerCache& cache, int64_t n_tokens,
                          std::vector<std::span<std::byte>>& pieces) const;
   void add_exact_pieces(const LayerCache& cache, int64_t begin, int64_t end,

@@ -42,6 +42,17 @@ void Answer::begin(std::unique_ptr<Sequence> sequence) {
   if (!request_.logit_bias.empty()) biased_.resize(static_cast<size_t>(vocab_size_));
 }
 
+int64_t Answer::common_pages(const Answer& other) const {
+  const int64_t most = std::min(n_prompt_ - 1, other.n_prompt_);
+  const auto begin = tokens_.begin();
+  return (std::mismatch(begin, begin + most, other.tokens_.begin()).first - begin) / kPageTokens;
+}
+
+void Answer::took_prefix(int64_t n_tokens) {
+  n_fed_ = cached_tokens_ = n_tokens;
+  n_kept_pages = n_tokens / kPageTokens;
+}
+
 int Answer::n_best() const {
   // The best of all logits need not be among those that a mask lets through.
   if (is_constrained() || wants_bias_or_log() || !sampler_) return 0;

@@ -40,6 +40,10 @@ class Answer {
   Sequence& sequence() { return *sequence_; }
   std::span<const int32_t> tokens() const { return tokens_; }  // prompt and answer
   bool in_prompt() const { return n_fed_ < n_prompt_; }
+  // How many pages of its prompt begin another's prompt as well, and leave it a token to read.
+  int64_t common_pages(const Answer& other) const;
+  // The sequence holds the first tokens of the prompt already.
+  void took_prefix(int64_t n_tokens);
   int64_t prompt_left() const { return n_prompt_ - n_fed_; }
 
   // How the next token is chosen: from as many best tokens; 0: from all logits.
@@ -59,8 +63,11 @@ class Answer {
   FinishReason reason() const { return reason_.value_or(FinishReason::kError); }
   int64_t n_new() const { return n_given_; }
 
-  uint64_t kv_bytes = 0;  // what the scheduler has counted for it
-  uint64_t turn = 0;      // when it was last given room for its prompt
+  // What the scheduler notes about it.
+  uint64_t kv_bytes = 0;     // counted for it
+  uint64_t turn = 0;         // when it was last given room for its prompt
+  bool has_begun = false;    // its prompt's known prefix is there, or none is
+  int64_t n_kept_pages = 0;  // of the sequence, given to the prefix cache or taken from it
 
  private:
   int32_t pick(const AnswerRows& rows, int64_t row, TokenEvent& event);
