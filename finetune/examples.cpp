@@ -34,6 +34,18 @@ Example masked(std::vector<int32_t> ids, const std::vector<Span>& learned) {
 
 }  // namespace
 
+struct ExampleMaker::Sink {
+  ExampleCounts& counts;
+  const TakeExample& use;
+};
+
+TooLong parse_too_long(std::string_view name) {
+  if (name == "cut") return TooLong::kCut;
+  if (name == "drop") return TooLong::kDrop;
+  if (name == "refuse") return TooLong::kRefuse;
+  fail(ErrorCode::kUsage, "--too-long \"{}\": expected cut, drop or refuse", name);
+}
+
 int64_t Example::n_learned() const {
   return std::count_if(labels.begin() + (labels.empty() ? 0 : 1), labels.end(),
                        [](int32_t label) { return label != kNotLearned; });
@@ -67,24 +79,34 @@ std::string ExampleMaker::render(const Record& record, size_t n, bool generation
                                   text_of(config.eos_ids.empty() ? -1 : config.eos_ids.front()));
 }
 
-void ExampleMaker::add(Example example, ExampleSet& set) const {
+void ExampleMaker::add(Example example, Sink& sink) const {
   if (options_.train_on_all) example.labels = example.ids;
   if (static_cast<int64_t>(example.ids.size()) > options_.context) {
+    if (options_.too_long == TooLong::kRefuse)
+      fail(ErrorCode::kBadData,
+           "{} tokens, beyond the context of {}; use a larger --context, or "
+           "--too-long cut or drop",
+           example.ids.size(), options_.context);
+    if (options_.too_long == TooLong::kDrop) {
+      ++sink.counts.n_dropped;
+      return;
+    }
     example.ids.resize(static_cast<size_t>(options_.context));
     example.labels.resize(static_cast<size_t>(options_.context));
-    if (example.n_learned() > 0) ++set.n_cut;
+    if (example.n_learned() > 0) ++sink.counts.n_cut;
   }
   if (example.n_learned() == 0) {
-    ++set.n_dropped;
+    ++sink.counts.n_dropped;
     return;
   }
-  set.tokens += static_cast<int64_t>(example.ids.size());
-  set.examples.push_back(std::move(example));
+  ++sink.counts.n_examples;
+  sink.counts.tokens += static_cast<int64_t>(example.ids.size());
+  sink.use(std::move(example));
 }
 
 // Text is learned whole: BOS where the tokenizer puts one, and the end token where the text ends.
 // Longer texts become several examples.
-void ExampleMaker::add_text(const Record& record, ExampleSet& set) const {
+void ExampleMaker::add_text(const Record& record, Sink& sink) const {
   const ModelConfig& config = metadata_.config;
   std::vector<int32_t> ids =
       tokenizer_.encode(record.text, {.add_special = false, .parse_special = false});
@@ -96,14 +118,14 @@ void ExampleMaker::add_text(const Record& record, ExampleSet& set) const {
     std::vector<int32_t> window = first;
     window.insert(window.end(), ids.begin() + static_cast<int64_t>(begin),
                   ids.begin() + static_cast<int64_t>(std::min(begin + room, ids.size())));
-    if (begin > 0) ++set.n_windows;
+    if (begin > 0) ++sink.counts.n_windows;
     const size_t n = window.size();
-    add(masked(std::move(window), {{0, n}}), set);
+    add(masked(std::move(window), {{0, n}}), sink);
   }
 }
 
 // The whole conversation as one example, when each of its beginnings is a beginning of the whole.
-bool ExampleMaker::add_whole(const Record& record, ExampleSet& set) const {
+bool ExampleMaker::add_whole(const Record& record, Sink& sink) const {
   std::vector<int32_t> ids = encode(render(record, record.messages.size(), false));
   std::vector<Span> learned;
   for (size_t i = 0; i < record.messages.size(); ++i) {
@@ -113,13 +135,13 @@ bool ExampleMaker::add_whole(const Record& record, ExampleSet& set) const {
     if (!begins_with(after, before) || !begins_with(ids, after)) return false;
     learned.push_back({before.size(), after.size()});
   }
-  add(masked(std::move(ids), learned), set);
+  add(masked(std::move(ids), learned), sink);
   return true;
 }
 
 // One turn as its own example: the prompt as it will stand when the model is asked, then the turn.
 // Templates that drop old reasoning, or put an empty reasoning block into the prompt, need this.
-void ExampleMaker::add_turn(const Record& record, size_t answer, ExampleSet& set) const {
+void ExampleMaker::add_turn(const Record& record, size_t answer, Sink& sink) const {
   std::vector<int32_t> ids = encode(render(record, answer, true));
   const std::vector<int32_t> history = encode(render(record, answer, false));
   const std::vector<int32_t> after = encode(render(record, answer + 1, false));
@@ -133,37 +155,26 @@ void ExampleMaker::add_turn(const Record& record, size_t answer, ExampleSet& set
   const size_t begin = ids.size();
   ids.insert(ids.end(), after.begin() + static_cast<int64_t>(shared), after.end());
   const size_t end = ids.size();
-  add(masked(std::move(ids), {{begin, end}}), set);
+  add(masked(std::move(ids), {{begin, end}}), sink);
 }
 
-void ExampleMaker::add_conversation(const Record& record, ExampleSet& set) const {
+void ExampleMaker::add_conversation(const Record& record, Sink& sink) const {
   if (template_.empty())
     fail(ErrorCode::kBadData,
          "the model has no chat template, so a conversation cannot be rendered; convert a model "
          "that has one, or give {{\"text\": ...}}");
-  if (add_whole(record, set)) return;
-  ++set.n_unrolled;
+  if (add_whole(record, sink)) return;
+  ++sink.counts.n_unrolled;
   for (size_t i = 0; i < record.messages.size(); ++i)
-    if (record.messages[i].is_answer) add_turn(record, i, set);
+    if (record.messages[i].is_answer) add_turn(record, i, sink);
 }
 
-void ExampleMaker::add_record(const Record& record, ExampleSet& set) const {
+void ExampleMaker::make(const Record& record, ExampleCounts& counts, const TakeExample& use) const {
+  Sink sink{counts, use};
   if (record.form == RecordForm::kText)
-    add_text(record, set);
+    add_text(record, sink);
   else
-    add_conversation(record, set);
-}
-
-ExampleSet ExampleMaker::make(const RecordFile& file) const {
-  ExampleSet set;
-  for (const Record& record : file.records)
-    with_context(fmt::format("{} line {}", file.path, record.line),
-                 [&] { add_record(record, set); });
-  if (set.examples.empty())
-    fail(ErrorCode::kBadData,
-         "{}: none of {} examples has anything to learn within {} tokens; use a larger --context",
-         file.path, file.records.size(), options_.context);
-  return set;
+    add_conversation(record, sink);
 }
 
 }  // namespace lapidary

@@ -24,19 +24,26 @@ struct Example {
   int64_t n_learned() const;    // labels behind the first token
 };
 
+// What becomes of a conversation longer than the context. Longer texts are always divided.
+enum class TooLong : uint8_t { kCut, kDrop, kRefuse };
+// "cut", "drop", "refuse". Throws kUsage.
+TooLong parse_too_long(std::string_view name);
+
 struct ExampleOptions {
   int64_t context = 1024;     // tokens of the longest example
   bool train_on_all = false;  // every token is learned, as plain trainers do
+  TooLong too_long = TooLong::kCut;
 };
 
-struct ExampleSet {
-  std::vector<Example> examples;
+struct ExampleCounts {
+  int64_t n_examples = 0;
   int64_t n_cut = 0;       // longer than the context: the end was cut off
-  int64_t n_dropped = 0;   // nothing left to learn inside the context
+  int64_t n_dropped = 0;   // too long, or nothing left to learn inside the context
   int64_t n_windows = 0;   // extra examples from texts longer than the context
   int64_t n_unrolled = 0;  // conversations whose turns had to become examples of their own
   int64_t tokens = 0;
 };
+using TakeExample = std::function<void(Example)>;
 
 class ExampleMaker {
  public:
@@ -44,18 +51,18 @@ class ExampleMaker {
   ExampleMaker(const Tokenizer& tokenizer, const ModelMetadata& metadata,
                const ExampleOptions& options);
 
-  // Throws kBadData naming the line: a conversation without a chat template in the model, a
-  // template that refuses it or does not continue its own prompt; or no example that fits the
-  // context.
-  ExampleSet make(const RecordFile& file) const;
+  // Gives `use` the examples of one record, none to several. Throws kBadData: a conversation
+  // without a chat template in the model, a template that refuses it or does not continue its own
+  // prompt, an example too long where that is refused.
+  void make(const Record& record, ExampleCounts& counts, const TakeExample& use) const;
 
  private:
-  void add_record(const Record& record, ExampleSet& set) const;
-  void add_text(const Record& record, ExampleSet& set) const;
-  void add_conversation(const Record& record, ExampleSet& set) const;
-  bool add_whole(const Record& record, ExampleSet& set) const;
-  void add_turn(const Record& record, size_t answer, ExampleSet& set) const;
-  void add(Example example, ExampleSet& set) const;
+  struct Sink;
+  void add_text(const Record& record, Sink& sink) const;
+  void add_conversation(const Record& record, Sink& sink) const;
+  bool add_whole(const Record& record, Sink& sink) const;
+  void add_turn(const Record& record, size_t answer, Sink& sink) const;
+  void add(Example example, Sink& sink) const;
   // The first n messages, as text.
   std::string render(const Record& record, size_t n, bool generation_prompt) const;
   std::vector<int32_t> encode(const std::string& text) const;

@@ -13,19 +13,46 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "finetune/merge_aware.h"
 #include "formats/events.h"
 
 namespace lapidary {
 
+// Training against the weights that a merge will store, in the last steps (merge_aware.h). The
+// model is then a float master.
+struct MergeAware {
+  std::string code;   // of `merge --weights`; empty: off
+  int64_t steps = 0;  // the last so many
+  // What the merge does: packs the untouched master into a .lap, and rounds one adapted panel.
+  std::function<void(const std::string& path, const Events& events)> pack;
+  PanelRounding round;
+};
+
 struct FinetuneOptions {
-  std::string model;            // .lap
-  std::string data;             // JSONL
-  std::string general;          // JSONL or empty
-  double general_share = 0.15;  // of all tokens, when `general` is given
-  std::string output;           // folder
+  std::string model;                 // .lap
+  std::string data;                  // JSONL
+  std::vector<std::string> general;  // "FILE" or "FILE=WEIGHT"; several share the general tokens
+  double general_share = 0.15;       // of all tokens, when there are general data
+  // Conversations the base makes itself before training, one more general source; 0: none. Prompts
+  // come from `replay_prompts`, or from the base as well.
+  int64_t replay = 0;
+  std::string replay_prompts;
+  double replay_weight = 1;
+  double kl_to_base = 0;         // weight of the mean KL(base || tuned) on general tokens
+  std::string too_long = "cut";  // conversations beyond the context: cut, drop, refuse
+
+  // The gate (finetune/gate.h).
+  std::string eval_data, eval_general, gate_tasks;  // held-out files, or empty
+  int64_t hold_out = 20;   // every so many-th general example is held out; 0: none
+  int64_t eval_steps = 0;  // between evaluations; 0: a tenth of the run
+  double gate_nats = 0.02, gate_points = 0.02;
+
+  MergeAware merge_aware;
+  std::string output;  // folder
   bool overwrite = false, resume = false;
 
   int rank = 16;
@@ -45,6 +72,7 @@ struct FinetuneOptions {
   bool train_on_all = false;    // plain mode: loss on every token, not only the model's turns
   bool checkpoint_activations = false;
   int64_t checkpoint_steps = 100;  // between checkpoints; 0: only when interrupted
+  int64_t checkpoint_keep = 2;     // older ones are removed
   uint64_t seed = 0;
   int n_threads = 0;
   std::string recipe = "{}";
@@ -57,6 +85,8 @@ struct FinetuneReport {
   double tokens_per_second = 0;
   int64_t tokens = 0, general_tokens = 0;
   std::vector<double> losses;  // of each step
+  int64_t kept_step = 0;       // of the adapter that was written
+  bool stopped_early = false;  // the gate failed
 };
 
 // Throws kUsage (options, an output that exists, a target that matches nothing, a checkpoint of

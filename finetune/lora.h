@@ -33,6 +33,8 @@ struct LoraWeights {
   at::Tensor a, b,
       magnitude;        // [rank, in], [out, rank], [out] or undefined; they require gradients
   at::Tensor row_norm;  // DoRA: |W + s B A| per row, as of the last refresh()
+  // Merge-aware training: W + s B A as a merge will store it; it then stands for both. Null: none.
+  const MatrixView* merged = nullptr;
 };
 
 // A new adapter's numbers: A uniform in +-1/sqrt(in) as PEFT draws it (Kaiming, a = sqrt(5)), B

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 
+#include "finetune/merge_aware.h"
 #include "finetune/packed_linear.h"
 #include "finetune/recompute.h"
 #include "formats/error.h"
@@ -81,6 +82,7 @@ ModelTwin::ModelTwin(std::shared_ptr<const Model> model, int n_threads)
 }
 
 void ModelTwin::set_adapter(const LoraSet* lora) {
+  lora_ = lora;
   for (TwinLayer& t : layers_)
     for (TwinLinear* linear : {&t.q, &t.k, &t.v, &t.o, &t.gate, &t.up, &t.down, &t.router,
                                &t.ple_gate, &t.ple_projection}) {
@@ -94,6 +96,7 @@ void ModelTwin::set_adapter(const LoraSet* lora) {
 }
 
 at::Tensor ModelTwin::linear(const TwinLinear& linear, const at::Tensor& x) {
+  if (linear.lora && linear.lora->merged) return merged_linear(weights_, *linear.lora, x);
   const at::Tensor y = packed_linear(weights_, *linear.matrix, x);
   return linear.lora ? add_lora(*linear.lora, y, x) : y;
 }

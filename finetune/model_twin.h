@@ -57,6 +57,9 @@ class ModelTwin {
   at::Tensor logits(const at::Tensor& hidden);
   // Sum of -log p over the row's learned tokens, times `weight`; undefined when there are none.
   at::Tensor loss(const TokenRow& row, const at::Tensor& hidden, double weight);
+  // Sum of KL(base || tuned) over the learned tokens of the row's kept examples, times `weight`:
+  // the base is this model without the adapter, and runs here. Undefined when there are none.
+  at::Tensor kl_to_base(const TokenRow& row, const at::Tensor& hidden, double weight);
 
  private:
   // What all layers share for one row.
@@ -82,6 +85,7 @@ class ModelTwin {
   std::shared_ptr<const Model> model_;
   FrozenWeights weights_;
   HeadView head_;
+  const LoraSet* lora_ = nullptr;
   at::Tensor final_norm_, ple_projection_norm_;
   std::vector<TwinLayer> layers_;
   std::vector<AdaptableMatrix> adaptable_;

@@ -1,4 +1,4 @@
-// The files of a finished run beside the weights: log lines, the probe, the PEFT folder itself.
+// The folder of a run: what stands in it while it goes on, and the files of a finished one.
 #pragma once
 
 #include <cstdint>
@@ -9,21 +9,20 @@
 
 namespace lapidary {
 
-struct LogLine {
-  int64_t step = 0;  // from 1
-  double loss = 0, gradient_norm = 0, learning_rate = 0;
-  int64_t tokens = 0, general_tokens = 0;  // so far, this step included
-};
-std::string to_json_line(const LogLine& line);  // with the newline
-
 // How PEFT will find the modules again. A model taken out of a multimodal checkpoint keeps its
 // language model under "model.language_model." there, and bare target names would match the towers
 // as well.
 void name_for_peft(PeftConfig& config, const ModelMetadata& metadata);
 
+// The folder holds a run that has not ended: checkpoints, or a log without an adapter.
+bool is_unfinished_run(const std::string& folder);
+// Removes what a process that died while it wrote `folder` left beside it.
+void remove_left_overs(const std::string& folder);
+
 struct RunOutput {
   PeftAdapter adapter;
-  std::string log, recipe;
+  std::string log, events, recipe;
+
   std::vector<int32_t> probe_ids;
   std::vector<float> probe_logits;  // of the last positions, [n, vocab]
   int64_t vocab_size = 0;

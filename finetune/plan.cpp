@@ -60,6 +60,49 @@ class Deck {
   std::vector<int64_t> waiting_;  // next at the back
 };
 
+// General sources in turn, each time the one furthest behind its part.
+class GeneralDeck {
+ public:
+  GeneralDeck(std::span<const GeneralLengths> sources, uint64_t seed) {
+    double all = 0;
+    for (const GeneralLengths& source : sources) all += source.weight;
+    for (size_t i = 0; i < sources.size(); ++i)
+      sources_.push_back(
+          {Deck(sources[i].lengths, ~(seed + i * 0x9E3779B97F4A7C15u)), sources[i].weight / all});
+  }
+
+  // An example of at most `room` tokens of the source that is due; cut when none fits. A cut
+  // example stays in its deck and is still to come whole.
+  PlannedExample take(int64_t room) {
+    size_t due = 0;
+    for (size_t i = 1; i < sources_.size(); ++i)
+      if (behind(i) > behind(due)) due = i;
+    Source& source = sources_[due];
+    const int64_t fitting = source.deck.take_fitting(room);
+    const PlannedExample example{static_cast<int>(due) + 1,
+                                 fitting >= 0 ? fitting : source.deck.peek(),
+                                 fitting >= 0 ? source.deck.length(fitting) : room};
+    source.taken += example.n_tokens;
+    taken_ += example.n_tokens;
+    return example;
+  }
+  int64_t taken() const { return taken_; }
+
+ private:
+  struct Source {
+    Deck deck;
+    double part;
+    int64_t taken = 0;
+  };
+  double behind(size_t i) const {
+    return sources_[i].part * static_cast<double>(taken_ + 1) -
+           static_cast<double>(sources_[i].taken);
+  }
+
+  std::vector<Source> sources_;
+  int64_t taken_ = 0;
+};
+
 // First fit: examples in order, each into the first row with room for it.
 std::vector<PlannedRow> pack(const std::vector<PlannedExample>& examples, int64_t context) {
   std::vector<PlannedRow> rows;
@@ -80,19 +123,19 @@ std::vector<PlannedRow> pack(const std::vector<PlannedExample>& examples, int64_
 }  // namespace
 
 std::vector<PlannedStep> plan_training(std::span<const int64_t> domain,
-                                       std::span<const int64_t> general,
+                                       std::span<const GeneralLengths> general,
                                        const PlanOptions& options) {
   LAPIDARY_CHECK(!domain.empty() && options.general_share >= 0 && options.general_share < 1);
   const double share = general.empty() ? 0.0 : options.general_share;
   Deck domain_deck(domain, options.seed);
-  Deck general_deck(general, ~options.seed);
+  GeneralDeck general_deck(general, options.seed);
   const auto budget =
       std::max<int64_t>(1, std::llround(static_cast<double>(options.batch_tokens) * (1 - share)));
   const auto n_domain =
       std::max<int64_t>(1, std::llround(options.epochs * static_cast<double>(domain.size())));
 
   std::vector<PlannedStep> plan;
-  int64_t domain_tokens = 0, general_tokens = 0, examples_taken = 0;
+  int64_t domain_tokens = 0, examples_taken = 0;
   while (options.steps > 0 ? static_cast<int64_t>(plan.size()) < options.steps
                            : examples_taken < n_domain) {
     PlannedStep step;
@@ -101,19 +144,14 @@ std::vector<PlannedStep> plan_training(std::span<const int64_t> domain,
     while (options.steps > 0 || examples_taken < n_domain) {
       const int64_t length = domain_deck.length(domain_deck.peek());
       if (in_step > 0 && in_step + length > budget) break;
-      examples.push_back({false, domain_deck.next(), length});
+      examples.push_back({0, domain_deck.next(), length});
       in_step += length;
       ++examples_taken;
     }
     domain_tokens += in_step;
     const int64_t target = std::llround(static_cast<double>(domain_tokens) * share / (1 - share));
-    while (general_tokens < target) {
-      const int64_t room = target - general_tokens;
-      const int64_t fitting = general_deck.take_fitting(room);
-      // A cut example stays in the deck and is still to come whole.
-      examples.push_back(fitting >= 0 ? PlannedExample{true, fitting, general_deck.length(fitting)}
-                                      : PlannedExample{true, general_deck.peek(), room});
-      general_tokens += examples.back().n_tokens;
+    while (general_deck.taken() < target) {
+      examples.push_back(general_deck.take(target - general_deck.taken()));
       step.general_tokens += examples.back().n_tokens;
     }
     step.tokens = in_step + step.general_tokens;

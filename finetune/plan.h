@@ -4,6 +4,8 @@
 // Domain examples are shuffled anew for each pass and fill their part of a step's tokens. General
 // examples follow until general tokens / all tokens is the wanted share, exact to one token after
 // every step: whole examples that fit are preferred, and only the last one of a step is cut.
+// Among several general sources the next is always the one furthest behind its weight's part, so
+// that after every step each is within one example of it.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +24,8 @@ struct PlanOptions {
 };
 
 struct PlannedExample {
-  bool general = false;
-  int64_t index = 0;     // of the example in its set
+  int source = 0;        // 0: domain; i: general source i - 1
+  int64_t index = 0;     // of the example in its source
   int64_t n_tokens = 0;  // taken from its beginning; less than its length only when cut
 };
 using PlannedRow = std::vector<PlannedExample>;  // together at most `context` tokens
@@ -32,10 +34,15 @@ struct PlannedStep {
   int64_t tokens = 0, general_tokens = 0;  // of this step
 };
 
-// `domain`, `general`: tokens of each example, all positive and at most `context`; domain not
-// empty, general not empty when general_share > 0. At least one step.
+struct GeneralLengths {
+  std::span<const int64_t> lengths;
+  double weight = 1;  // its part of the general tokens, relative to the other sources'; above 0
+};
+
+// Lengths: tokens of each example, all positive and at most `context`; no source is empty. Without
+// general sources the share is zero. At least one step.
 std::vector<PlannedStep> plan_training(std::span<const int64_t> domain,
-                                       std::span<const int64_t> general,
+                                       std::span<const GeneralLengths> general,
                                        const PlanOptions& options);
 
 }  // namespace lapidary

@@ -5,10 +5,11 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "formats/error.h"
-#include "formats/file.h"
 #include "formats/json_guard.h"
+#include "formats/line_reader.h"
 
 namespace lapidary {
 namespace {
@@ -164,33 +165,41 @@ Record read_record(const Json& object) {
 
 }  // namespace
 
-std::string RecordFile::describe() const {
+std::string_view form_name(RecordForm form) { return kFormNames[static_cast<size_t>(form)]; }
+
+int64_t RecordCounts::total() const {
+  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
+}
+
+std::string RecordCounts::describe() const {
   std::vector<std::string> parts;
   for (size_t i = 0; i < kRecordFormCount; ++i)
     if (counts[i] > 0) parts.push_back(fmt::format("{} {}", kFormNames[i], counts[i]));
-  return fmt::format("{}: {} examples ({})", path, records.size(), fmt::join(parts, ", "));
+  return fmt::format("{}: {} examples ({})", path, total(), fmt::join(parts, ", "));
 }
 
-RecordFile parse_records(const std::string& path, std::string_view text) {
-  RecordFile file;
-  file.path = path;
-  int64_t line_number = 0;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    ++line_number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    Record record = with_context(fmt::format("{} line {}", path, line_number),
-                                 [&] { return read_record(parse_object(line, "the line")); });
-    record.line = line_number;
-    ++file.counts[static_cast<size_t>(record.form)];
-    file.records.push_back(std::move(record));
+Record parse_record(std::string_view line) { return read_record(parse_object(line, "the line")); }
+
+RecordCounts read_records(const std::string& path, const std::function<void(const Record&)>& use,
+                          const Events& events) {
+  RecordCounts counts;
+  counts.path = path;
+  LineReader reader(path);
+  std::string line;
+  while (reader.next(line)) {
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    with_context(fmt::format("{} line {}", path, reader.line_number()), [&] {
+      Record record = parse_record(line);
+      record.line = reader.line_number();
+      use(record);
+      ++counts.counts[static_cast<size_t>(record.form)];
+    });
+    if (counts.total() % 256 == 0)
+      events.progress({"bytes of data", reader.bytes_read(), reader.bytes_total(), 0, path});
   }
-  if (file.records.empty()) fail(ErrorCode::kBadData, "{}: no examples; the file is empty", path);
-  return file;
+  if (counts.total() == 0) fail(ErrorCode::kBadData, "{}: no examples; the file is empty", path);
+  counts.hash = reader.hash();
+  return counts;
 }
-
-RecordFile read_records(const std::string& path) { return parse_records(path, read_text(path)); }
 
 }  // namespace lapidary

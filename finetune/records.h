@@ -12,9 +12,13 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "formats/events.h"
+#include "formats/hash.h"
 
 namespace lapidary {
 
@@ -41,16 +45,22 @@ struct Record {
   std::string text;        // kText only
 };
 
-struct RecordFile {
+std::string_view form_name(RecordForm form);
+
+struct RecordCounts {
   std::string path;
-  std::vector<Record> records;
   std::array<int64_t, kRecordFormCount> counts{};  // per form
+  Hash128 hash;                                    // of the file's text, unpacked
+  int64_t total() const;
   std::string describe() const;  // "data.jsonl: 12 examples (messages 10, text 2)"
 };
 
-// Blank lines are skipped. Throws kNotFound, kIo, or kBadData naming the line: bad JSON, no known
-// form, an unknown role, no answer to learn, nothing in the file at all.
-RecordFile read_records(const std::string& path);
-RecordFile parse_records(const std::string& path, std::string_view text);  // `path`: for messages
+// Reads line by line, plain or zstd, and gives each record to `use`; what `use` throws is named
+// with the line. Blank lines are skipped. Throws kNotFound, kIo, or kBadData naming the line: bad
+// JSON, no known form, an unknown role, no answer to learn, nothing in the file at all.
+RecordCounts read_records(const std::string& path, const std::function<void(const Record&)>& use,
+                          const Events& events = {});
+// One line. Throws kBadData.
+Record parse_record(std::string_view line);
 
 }  // namespace lapidary

@@ -82,10 +82,50 @@ struct Trainer::State {
     return tensors;
   }
 
+  // What the next forward pass needs to know of the adapter's present values.
+  void refresh() {
+    lora.refresh(twin.weights());
+    if (options.merge_rounding) merged.refresh(lora, options.merge_rounding, twin.weights());
+  }
+
+  // Sums loss, KL and gradients over all processes, in the same order everywhere.
+  void reduce(StepResult& result) {
+    if (!options.group) return;
+    double sums[] = {result.loss, result.kl};
+    options.group->sum(std::span<double>(sums));
+    result.loss = sums[0];
+    result.kl = sums[1];
+    std::vector<at::Tensor> parts;
+    for (const TrainedTensor& t : optimizer.tensors())
+      parts.push_back(t.value.grad().defined() ? t.value.grad().flatten()
+                                               : at::zeros({t.value.numel()}, at::kFloat));
+    const at::Tensor flat = at::cat(parts);
+    options.group->sum(std::span(flat.data_ptr<float>(), static_cast<size_t>(flat.numel())));
+    int64_t begin = 0;
+    for (TrainedTensor& t : optimizer.tensors()) {
+      t.value.mutable_grad() = flat.narrow(0, begin, t.value.numel()).view(t.value.sizes()).clone();
+      begin += t.value.numel();
+    }
+  }
+
+  // One row forward and backward; adds to the result's loss and KL.
+  void train_on(const TokenRow& row, double n_learned, double n_kept, StepResult& result) {
+    const at::Tensor hidden = twin.hidden(row, options.checkpoint_activations);
+    at::Tensor loss = twin.loss(row, hidden, 1.0 / n_learned);
+    result.loss += loss.item<double>();
+    if (options.kl_to_base > 0 && row.n_kept() > 0) {
+      const at::Tensor kl = twin.kl_to_base(row, hidden, options.kl_to_base / n_kept);
+      result.kl += kl.item<double>() / options.kl_to_base;
+      loss = loss + kl;
+    }
+    torch::autograd::backward({loss}, {});
+  }
+
   TrainerOptions options;
   ModelTwin twin;
   LoraSet lora;
   AdamW optimizer;
+  MergedMatrices merged;
 };
 
 Trainer::Trainer(std::shared_ptr<const Model> model, const PeftAdapter& initial,
@@ -105,21 +145,23 @@ PeftAdapter Trainer::initial_adapter(const Model& model, const PeftConfig& confi
 
 StepResult Trainer::step(std::span<const TokenRow> rows, double learning_rate) {
   StepResult result;
+  int64_t n_kept = 0;
   for (const TokenRow& row : rows) {
     check_ids(row, state_->twin.config().vocab_size);
     result.n_learned += row.n_learned();
+    n_kept += row.n_kept();
   }
   if (result.n_learned == 0) fail(ErrorCode::kBadData, "a step without a single token to learn");
   torch_call("a training step", [&] {
-    state_->lora.refresh(state_->twin.weights());
-    for (const TokenRow& row : rows) {
-      if (row.n_learned() == 0) continue;
-      const at::Tensor hidden = state_->twin.hidden(row, state_->options.checkpoint_activations);
-      const at::Tensor loss =
-          state_->twin.loss(row, hidden, 1.0 / static_cast<double>(result.n_learned));
-      result.loss += loss.item<double>();
-      torch::autograd::backward({loss}, {});
-    }
+    state_->refresh();
+    const ProcessGroup* group = state_->options.group;
+    const size_t rank = group ? static_cast<size_t>(group->rank()) : 0;
+    const size_t n_processes = group ? static_cast<size_t>(group->size()) : 1;
+    for (size_t i = rank; i < rows.size(); i += n_processes)
+      if (rows[i].n_learned() > 0)
+        state_->train_on(rows[i], static_cast<double>(result.n_learned),
+                         static_cast<double>(n_kept), result);
+    state_->reduce(result);
     result.gradient_norm = state_->optimizer.gradient_norm();
     if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {
       state_->optimizer.clear_gradients();
@@ -133,20 +175,33 @@ StepResult Trainer::step(std::span<const TokenRow> rows, double learning_rate) {
   return result;
 }
 
-double Trainer::evaluate(std::span<const TokenRow> rows) {
+std::vector<RowMeasure> Trainer::measure(std::span<const TokenRow> rows) {
   return torch_call("an evaluation", [&] {
     const at::NoGradGuard no_grad;
-    state_->lora.refresh(state_->twin.weights());
-    double sum = 0;
-    int64_t n = 0;
+    state_->refresh();
+    std::vector<RowMeasure> measures;
     for (const TokenRow& row : rows) {
       check_ids(row, state_->twin.config().vocab_size);
-      if (row.n_learned() == 0) continue;
-      sum += state_->twin.loss(row, state_->twin.hidden(row, false), 1.0).item<double>();
-      n += row.n_learned();
+      RowMeasure& m = measures.emplace_back();
+      m.n_learned = row.n_learned();
+      m.n_kept = row.n_kept();
+      if (m.n_learned == 0) continue;
+      const at::Tensor hidden = state_->twin.hidden(row, false);
+      m.nll = state_->twin.loss(row, hidden, 1.0).item<double>();
+      if (m.n_kept > 0) m.kl = state_->twin.kl_to_base(row, hidden, 1.0).item<double>();
     }
-    return n ? sum / static_cast<double>(n) : 0.0;
+    return measures;
   });
+}
+
+double Trainer::evaluate(std::span<const TokenRow> rows) {
+  double sum = 0;
+  int64_t n = 0;
+  for (const RowMeasure& m : measure(rows)) {
+    sum += m.nll;
+    n += m.n_learned;
+  }
+  return n ? sum / static_cast<double>(n) : 0.0;
 }
 
 std::vector<float> Trainer::logits(std::span<const int32_t> ids) {
@@ -154,7 +209,7 @@ std::vector<float> Trainer::logits(std::span<const int32_t> ids) {
   check_ids(row, state_->twin.config().vocab_size);
   return torch_call("a forward pass", [&] {
     const at::NoGradGuard no_grad;
-    state_->lora.refresh(state_->twin.weights());
+    state_->refresh();
     const at::Tensor z = state_->twin.logits(state_->twin.hidden(row, false)).contiguous();
     return std::vector<float>(z.data_ptr<float>(), z.data_ptr<float>() + z.numel());
   });
@@ -166,7 +221,7 @@ void Trainer::tap_layers(std::span<const int32_t> ids,
   check_ids(row, state_->twin.config().vocab_size);
   torch_call("a forward pass", [&] {
     const at::NoGradGuard no_grad;
-    state_->lora.refresh(state_->twin.weights());
+    state_->refresh();
     state_->twin.hidden(row, false, [&](int layer, const at::Tensor& hidden) {
       const at::Tensor h = hidden.contiguous();
       f(layer, {h.data_ptr<float>(), static_cast<size_t>(h.numel())});

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "finetune/merge_aware.h"
+#include "finetune/process_group.h"
 #include "finetune/token_row.h"
 #include "formats/peft.h"
 #include "runtime/model.h"
@@ -22,12 +24,26 @@ struct TrainerOptions {
   double clip_norm = 0.0;  // 0: off
   bool checkpoint_activations = false;
   int n_threads = 0;  // 0: all cores
+  // Weight of the mean KL(base || tuned) over learned tokens of examples that keep the base.
+  double kl_to_base = 0.0;
+  // Merge-aware: the forward pass sees each adapted matrix as a merge would store it, the gradient
+  // goes straight through the rounding. The model is then the packed one. Empty: off.
+  PanelRounding merge_rounding;
+  // Of several processes each computes every n-th row of a step. Null: alone. Not owned.
+  ProcessGroup* group = nullptr;
 };
 
 struct StepResult {
   double loss = 0;           // mean over the learned tokens of all rows
   double gradient_norm = 0;  // of all adapter tensors, before clipping
+  double kl = 0;             // mean KL(base || tuned) over kept tokens, in nats; 0 when not asked
   int64_t n_learned = 0;
+};
+
+// Sums over the learned tokens of one row.
+struct RowMeasure {
+  double nll = 0, kl = 0;  // nats; kl: KL(base || tuned), of kept examples only
+  int64_t n_learned = 0, n_kept = 0;
 };
 
 // One tensor of a trainer's state: parameters and the optimizer's moments.
@@ -57,6 +73,8 @@ class Trainer {
   StepResult step(std::span<const TokenRow> rows, double learning_rate);
   // Mean loss without a step.
   double evaluate(std::span<const TokenRow> rows);
+  // The same row by row, and how far each kept example went from the base.
+  std::vector<RowMeasure> measure(std::span<const TokenRow> rows);
   // Logits of one sequence under the present adapter, [ids.size(), vocab].
   std::vector<float> logits(std::span<const int32_t> ids);
   // States as Engine's tap gives them: f(layer, values), values [n_tokens, d_model].

@@ -32,6 +32,17 @@ void set_length(double length, std::span<double> row) {
 
 }  // namespace
 
+void add_adapter(const LoraModule& module, int64_t first_row, int64_t k, std::span<float> rows) {
+  std::vector<double> sum(static_cast<size_t>(k));
+  for (size_t r = 0; r < rows.size() / sum.size(); ++r) {
+    const std::span<float> row = rows.subspan(r * sum.size(), sum.size());
+    const int64_t output = first_row + static_cast<int64_t>(r);
+    add_delta(module, output, row, sum);
+    if (!module.magnitude.empty()) set_length(module.magnitude[output], sum);
+    for (size_t i = 0; i < sum.size(); ++i) row[i] = static_cast<float>(sum[i]);
+  }
+}
+
 MergedSource::MergedSource(const ModelSource& base, const PeftAdapter& adapter,
                            ModelMetadata metadata, bool exact)
     : base_(base), metadata_(std::move(metadata)), tensors_(base.tensors()) {
@@ -55,16 +66,9 @@ MergedSource::MergedSource(const ModelSource& base, const PeftAdapter& adapter,
 void MergedSource::read_rows(size_t index, int64_t first, int64_t count,
                              std::span<float> out) const {
   base_.read_rows(index, first, count, out);
-  const LoraModule* module = modules_[index];
-  if (!module) return;
-  const size_t k = static_cast<size_t>(tensors_[index].k());
-  std::vector<double> sum(k);
-  for (int64_t r = 0; r < count; ++r) {
-    const std::span<float> row = out.subspan(r * k, k);
-    add_delta(*module, first + r, row, sum);
-    if (!module->magnitude.empty()) set_length(module->magnitude[first + r], sum);
-    for (size_t i = 0; i < k; ++i) row[i] = static_cast<float>(sum[i]);
-  }
+  if (modules_[index])
+    add_adapter(*modules_[index], first, tensors_[index].k(),
+                out.first(static_cast<size_t>(count * tensors_[index].k())));
 }
 
 void MergedSource::read_raw(size_t index, int64_t first, int64_t count,

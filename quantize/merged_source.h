@@ -11,6 +11,9 @@
 
 namespace lapidary {
 
+// Rows [first_row, ...) of a module's matrix, [n, k] float32, become the merged ones.
+void add_adapter(const LoraModule& module, int64_t first_row, int64_t k, std::span<float> rows);
+
 class MergedSource : public ModelSource {
  public:
   // `base` and `adapter` must outlive this. With `exact`, merged matrices say they are float32, so

@@ -6,6 +6,8 @@
 
 #include "finetune/finetune.h"
 #include "formats/error.h"
+#include "quantize/merge_rounding.h"
+#include "quantize/quantize.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
@@ -15,8 +17,30 @@
 namespace lapidary {
 namespace {
 
+// What merge --weights CODE does to the master, for training that looks ahead to it.
+void set_merge_aware(FinetuneOptions& options, const std::string& code_name) {
+  const std::optional<Code> code = parse_code(code_name);
+  if (!code || traits(*code).is_float)
+    fail(ErrorCode::kUsage,
+         "--merge-aware \"{}\": expected t6, t5, t4, t3, w8, w6, w5, w4, w3, w4x or w8x",
+         code_name);
+  options.merge_aware.code = code_name;
+  QuantizeOptions quantize_options;
+  quantize_options.weights = *code;
+  quantize_options.n_threads = options.n_threads;
+  options.merge_aware.pack = [model = options.model, quantize_options](const std::string& path,
+                                                                       const Events& events) {
+    quantize(*LapReader::open(model), path, quantize_options, events);
+  };
+  const auto rounding = std::make_shared<const MergeRounding>(LapReader::open(options.model));
+  options.merge_aware.round = [rounding](const auto&... arguments) {
+    rounding->round_panel(arguments...);
+  };
+}
+
 struct FinetuneCommand {
   FinetuneOptions options;
+  std::string merge_aware;
   OutputOptions out;
 
   int run(CLI::App& sub) {
@@ -24,6 +48,7 @@ struct FinetuneCommand {
     if (options.data.empty()) fail(ErrorCode::kUsage, "finetune needs --data FILE.jsonl");
     if (options.output.empty()) fail(ErrorCode::kUsage, "finetune needs -o DIR");
     options.recipe = resolved_recipe(sub);
+    if (!merge_aware.empty()) set_merge_aware(options, merge_aware);
     ProgressLine progress(out.quiet);
     const FinetuneReport report = finetune(options, progress.events());
     if (out.json) {
@@ -33,11 +58,16 @@ struct FinetuneCommand {
                                         {"trained_parameters", report.trained_parameters},
                                         {"tokens", report.tokens},
                                         {"general_tokens", report.general_tokens},
+                                        {"kept_step", report.kept_step},
+                                        {"stopped_early", report.stopped_early},
                                         {"peak_rss_bytes", peak_rss_bytes()},
                                         {"tokens_per_second", report.tokens_per_second}};
       fmt::print("{}\n", json.dump());
       return 0;
     }
+    if (report.stopped_early)
+      fmt::print("stopped early: the gate failed twice; the adapter of step {} is kept\n",
+                 report.kept_step);
     const double share = report.tokens ? 100.0 * static_cast<double>(report.general_tokens) /
                                              static_cast<double>(report.tokens)
                                        : 0.0;
@@ -74,11 +104,54 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
   sub.add_flag("--train-on-all", o.train_on_all, "Loss on every token, not only the model's turns");
   sub.add_flag("--checkpoint-activations", o.checkpoint_activations,
                "Recompute layers in the backward pass: less memory, more time");
+  sub.add_option("--keep-checkpoints", o.checkpoint_keep,
+                 "Checkpoints kept; older ones are removed")
+      ->capture_default_str();
   sub.add_option("--checkpoint-steps", o.checkpoint_steps,
                  "Steps between checkpoints to resume from; 0: only when interrupted")
       ->capture_default_str();
   sub.add_option("--seed", o.seed, "Seed of shuffling and initial adapters")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 62))
+      ->capture_default_str();
+}
+
+void add_general_options(CLI::App& sub, FinetuneOptions& o) {
+  sub.add_option("--general", o.general,
+                 "General examples that keep what the model can do; several share by weight")
+      ->type_name("FILE.jsonl[=WEIGHT]");
+  sub.add_option("--general-share", o.general_share, "Share of general data, exact by tokens")
+      ->check(CLI::Range(0.0, 0.95))
+      ->capture_default_str();
+  sub.add_option("--replay", o.replay,
+                 "General conversations the base model makes itself before training")
+      ->capture_default_str();
+  sub.add_option("--replay-prompts", o.replay_prompts,
+                 "Whose user turns it answers; default: it makes them up as well")
+      ->type_name("FILE.jsonl");
+  sub.add_option("--replay-weight", o.replay_weight, "Weight of them among the general sources")
+      ->capture_default_str();
+  sub.add_option("--kl-to-base", o.kl_to_base,
+                 "Weight of the KL divergence from the base on general tokens; 0: off")
+      ->capture_default_str();
+}
+
+void add_gate_options(CLI::App& sub, FinetuneOptions& o) {
+  sub.add_option("--eval-data", o.eval_data,
+                 "Held-out domain examples: the adapter with their lowest loss is kept")
+      ->type_name("FILE.jsonl");
+  sub.add_option("--eval-general", o.eval_general,
+                 "Held-out general examples for the gate; default: some of --general")
+      ->type_name("FILE.jsonl");
+  sub.add_option("--hold-out", o.hold_out,
+                 "Without --eval-general, every so many-th general example is held out; 0: none")
+      ->capture_default_str();
+  sub.add_option("--gate-tasks", o.gate_tasks, "Tasks the tuned model must still answer")
+      ->type_name("FILE.jsonl");
+  sub.add_option("--eval-steps", o.eval_steps, "Steps between evaluations; 0: a tenth of the run")
+      ->capture_default_str();
+  sub.add_option("--gate-nats", o.gate_nats, "Tolerated rise of the general loss, nats per token")
+      ->capture_default_str();
+  sub.add_option("--gate-points", o.gate_points, "Tolerated fall of right answers, as a fraction")
       ->capture_default_str();
 }
 
@@ -93,15 +166,20 @@ void add_finetune(CLI::App& app, Action& action) {
   sub->add_option("--data", o.data,
                   "Domain examples (messages, ShareGPT, Alpaca, prompt/completion, text)")
       ->type_name("FILE.jsonl");
-  sub->add_option("--general", o.general, "General examples that keep what the model can do")
-      ->type_name("FILE.jsonl");
-  sub->add_option("--general-share", o.general_share, "Share of general data, exact by tokens")
-      ->check(CLI::Range(0.0, 0.95))
-      ->capture_default_str();
   sub->add_option("-o,--output", o.output, "Folder for the PEFT adapter")->type_name("DIR");
   sub->add_flag("--overwrite", o.overwrite, "Replace an existing output folder");
   sub->add_flag("--resume", o.resume, "Continue an interrupted run in the output folder");
+  add_general_options(*sub, o);
+  add_gate_options(*sub, o);
   add_training_options(*sub, o);
+  sub->add_option("--too-long", o.too_long,
+                  "Conversations beyond the context: cut, drop or refuse; texts are divided")
+      ->capture_default_str();
+  sub->add_option("--merge-aware", command->merge_aware,
+                  "Train the last steps against the weights that merge --weights CODE will store")
+      ->type_name("CODE");
+  sub->add_option("--merge-aware-steps", o.merge_aware.steps, "How many of the last steps")
+      ->capture_default_str();
   add_threads_option(*sub, o.n_threads);
   add_recipe_option(*sub);
   add_output_options(*sub, command->out);
@@ -109,7 +187,9 @@ void add_finetune(CLI::App& app, Action& action) {
       "Examples:\n  lapidary finetune model-w4.lap --data roman.jsonl --general chat.jsonl -o "
       "tuned\n"
       "  lapidary finetune model.lap --recipe recipes/lora.toml --data d.jsonl -o tuned --steps "
-      "200");
+      "200\n"
+      "  lapidary finetune model-w4.lap --data d.jsonl --general chat.jsonl=0.7 --general "
+      "code.jsonl=0.3 --kl-to-base 0.2 --eval-data held.jsonl -o tuned");
   sub->callback(
       [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });
 }

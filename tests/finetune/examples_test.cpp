@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "finetune/token_row.h"
 #include "formats/error.h"
 #include "tests/finetune/fixtures.h"
@@ -16,11 +18,23 @@ std::string between(const std::string& text, const std::string& before, const st
   return text.substr(begin, text.find(after, begin) - begin);
 }
 
+struct ExampleSet : ExampleCounts {
+  std::vector<Example> examples;
+};
+
 class Examples : public testing::Test {
  protected:
   ExampleSet make(const std::string& lines, ExampleOptions options = {}) const {
-    return ExampleMaker(model_->tokenizer(), metadata_, options)
-        .make(parse_records("d.jsonl", lines));
+    const ExampleMaker maker(model_->tokenizer(), metadata_, options);
+    ExampleSet set;
+    std::istringstream stream(lines);
+    int number = 0;
+    for (std::string line; std::getline(stream, line);)
+      with_context("line " + std::to_string(++number), [&] {
+        maker.make(parse_record(line), set,
+                   [&](Example example) { set.examples.push_back(std::move(example)); });
+      });
+    return set;
   }
   // The learned tokens as text, turns separated by "|".
   std::string learned(const Example& e) const {
@@ -93,7 +107,17 @@ TEST_F(Examples, CutsLongExamplesAndDropsThoseWithNothingLeft) {
   const ExampleSet dropped = make(std::string(kTwoTurns) + "\n" + later, {.context = 22});
   EXPECT_EQ(dropped.n_dropped, 1);
   EXPECT_EQ(dropped.examples.size(), 1u);
-  EXPECT_THROW(make(later, {.context = 8}), Error);
+  EXPECT_TRUE(make(later, {.context = 8}).examples.empty());
+}
+
+TEST_F(Examples, LeavesOutOrRefusesLongExamplesWhereAsked) {
+  const auto n = static_cast<int64_t>(make(kTwoTurns).examples[0].ids.size());
+  const ExampleSet left_out = make(kTwoTurns, {.context = n - 2, .too_long = TooLong::kDrop});
+  EXPECT_EQ(left_out.n_dropped, 1);
+  EXPECT_TRUE(left_out.examples.empty());
+  EXPECT_EQ(make(kTwoTurns, {.context = n, .too_long = TooLong::kRefuse}).examples.size(), 1u);
+  EXPECT_THROW(make(kTwoTurns, {.context = n - 1, .too_long = TooLong::kRefuse}), Error);
+  EXPECT_THROW(parse_too_long("shorten"), Error);
 }
 
 TEST_F(Examples, CutsTextIntoWindowsThatEachBeginWithBos) {

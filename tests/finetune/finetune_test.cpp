@@ -33,7 +33,7 @@ class Finetune : public testing::Test {
     for (int i = 0; i < 40 && std::getline(skills, line); ++i) general << line << "\n";
     options_.model = converted(data_path("nano-e"));
     options_.data = folder_.file("data.jsonl");
-    options_.general = folder_.file("general.jsonl");
+    options_.general = {folder_.file("general.jsonl")};
     options_.output = folder_.file("tuned");
     options_.steps = 6;
     options_.context = 128;
@@ -86,9 +86,12 @@ TEST_F(Finetune, WritesAdapterLogAndIdentity) {
   std::istringstream log(read_text(options_.output + "/log.jsonl"));
   std::string line;
   nlohmann::json last;
-  int64_t lines = 0;
+  int64_t lines = 0, evaluations = 0;
   while (std::getline(log, line)) {
-    last = nlohmann::json::parse(line);
+    const nlohmann::json json = nlohmann::json::parse(line);
+    evaluations += json.contains("gate");
+    if (json.contains("gate")) continue;
+    last = json;
     EXPECT_EQ(last.at("step"), ++lines);
     // Exact to one token after every step.
     EXPECT_LE(
@@ -96,6 +99,7 @@ TEST_F(Finetune, WritesAdapterLogAndIdentity) {
         1.0);
   }
   EXPECT_EQ(lines, 6);
+  EXPECT_EQ(evaluations, 7);  // before the first step, and after each of so few
   EXPECT_EQ(last.at("loss"), report.final_loss);
   EXPECT_EQ(last.at("tokens"), report.tokens);
   EXPECT_EQ(last.at("general_tokens"), report.general_tokens);
@@ -160,7 +164,7 @@ TEST_F(Finetune, ARunThatDiedContinuesToTheSameBytes) {
     if (p.done == 5) throw std::runtime_error("power cut");
   };
   EXPECT_THROW(finetune(options_, dies), std::runtime_error);
-  EXPECT_TRUE(path_exists(options_.output + "/checkpoint/state.json"));
+  EXPECT_TRUE(path_exists(options_.output + "/checkpoint/step-00000004/state.json"));
   EXPECT_FALSE(path_exists(options_.output + "/adapter_config.json"));
   options_.resume = true;
   finetune(options_, {});
@@ -221,11 +225,13 @@ TEST_F(Finetune, SaysWhatIsWrong) {
   message(with([](auto& o) { o.data += "x"; }), ErrorCode::kNotFound);
   message(with([](auto& o) { o.output = o.data; }), ErrorCode::kUsage);
   message(with([](auto& o) { o.resume = true; }), ErrorCode::kNotFound);
-  EXPECT_NE(
-      message(with([](auto& o) { o.learning_rate = 1e30, o.clip_norm = 0; }), ErrorCode::kBadData)
-          .find("not finite"),
-      std::string::npos);
+  message(with([](auto& o) { o.kl_to_base = 1, o.general.clear(); }), ErrorCode::kUsage);
+  message(with([](auto& o) { o.general[0] += "=0"; }), ErrorCode::kUsage);
   EXPECT_FALSE(path_exists(options_.output));
+  const std::string said =
+      message(with([](auto& o) { o.learning_rate = 1e30, o.clip_norm = 0; }), ErrorCode::kBadData);
+  EXPECT_NE(said.find("not finite at step 2"), std::string::npos) << said;
+  EXPECT_NE(said.find("a checkpoint of step 1 stands"), std::string::npos) << said;
 }
 
 }  // namespace

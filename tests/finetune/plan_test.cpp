@@ -21,6 +21,8 @@ std::vector<int64_t> random_lengths(size_t n, int64_t low, int64_t high, uint64_
   return lengths;
 }
 
+std::vector<GeneralLengths> one(const std::vector<int64_t>& lengths) { return {{lengths, 1.0}}; }
+
 TEST(Plan, KeepsTheGeneralShareToOneTokenAfterEveryStep) {
   const auto domain = random_lengths(300, 5, 120, 1), general = random_lengths(80, 10, 200, 2);
   for (const double share : {0.05, 0.15, 0.5}) {
@@ -29,7 +31,7 @@ TEST(Plan, KeepsTheGeneralShareToOneTokenAfterEveryStep) {
     options.context = 256;
     options.epochs = 2;
     int64_t tokens = 0, general_tokens = 0;
-    for (const PlannedStep& step : plan_training(domain, general, options)) {
+    for (const PlannedStep& step : plan_training(domain, one(general), options)) {
       tokens += step.tokens;
       general_tokens += step.general_tokens;
       EXPECT_LE(std::abs(static_cast<double>(general_tokens) - share * static_cast<double>(tokens)),
@@ -44,19 +46,19 @@ TEST(Plan, CountsWhatItsRowsHoldAndFitsThemIntoTheContext) {
   options.general_share = 0.15;
   options.context = 256;
   options.batch_tokens = 1000;
-  for (const PlannedStep& step : plan_training(domain, general, options)) {
+  for (const PlannedStep& step : plan_training(domain, one(general), options)) {
     int64_t tokens = 0, general_tokens = 0;
     for (const PlannedRow& row : step.rows) {
       int64_t in_row = 0;
       for (const PlannedExample& e : row) {
-        const int64_t length = (e.general ? general : domain)[static_cast<size_t>(e.index)];
+        const int64_t length = (e.source ? general : domain)[static_cast<size_t>(e.index)];
         EXPECT_LE(e.n_tokens, length);
         EXPECT_GT(e.n_tokens, 0);
-        if (!e.general) {
+        if (e.source == 0) {
           EXPECT_EQ(e.n_tokens, length) << "domain examples are never cut";
         }
         in_row += e.n_tokens;
-        general_tokens += e.general ? e.n_tokens : 0;
+        general_tokens += e.source ? e.n_tokens : 0;
       }
       EXPECT_LE(in_row, options.context);
       tokens += in_row;
@@ -73,16 +75,35 @@ TEST(Plan, ShowsEveryDomainExampleOncePerEpochAndCutsFewGeneralOnes) {
   options.epochs = 3;
   std::map<int64_t, int> seen;
   int64_t general_examples = 0, cut = 0;
-  for (const PlannedStep& step : plan_training(domain, general, options))
+  for (const PlannedStep& step : plan_training(domain, one(general), options))
     for (const PlannedRow& row : step.rows)
       for (const PlannedExample& e : row) {
-        if (!e.general) ++seen[e.index];
-        general_examples += e.general;
-        cut += e.general && e.n_tokens < general[static_cast<size_t>(e.index)];
+        if (e.source == 0) ++seen[e.index];
+        general_examples += e.source;
+        cut += e.source && e.n_tokens < general[static_cast<size_t>(e.index)];
       }
   EXPECT_EQ(seen.size(), domain.size());
   for (const auto& [index, times] : seen) EXPECT_EQ(times, 3) << index;
   EXPECT_LT(cut * 10, general_examples);  // with 64 to choose from, a fitting one is mostly there
+}
+
+TEST(Plan, DividesGeneralTokensByTheWeightsOfTheirSources) {
+  const auto domain = random_lengths(400, 20, 120, 1);
+  const auto first = random_lengths(50, 10, 90, 2), second = random_lengths(500, 10, 90, 3);
+  const auto third = random_lengths(5, 10, 90, 4);
+  const std::vector<GeneralLengths> sources{{first, 6}, {second, 3}, {third, 1}};
+  PlanOptions options;
+  options.general_share = 0.3;
+  int64_t tokens[4] = {}, all = 0;
+  for (const PlannedStep& step : plan_training(domain, sources, options)) {
+    for (const PlannedRow& row : step.rows)
+      for (const PlannedExample& e : row) tokens[e.source] += e.n_tokens;
+    all += step.general_tokens;
+    for (size_t i = 0; i < 3; ++i)  // within one example after every step
+      EXPECT_NEAR(static_cast<double>(tokens[i + 1]),
+                  sources[i].weight / 10 * static_cast<double>(all), 90);
+  }
+  EXPECT_GT(all, 5000);
 }
 
 TEST(Plan, FollowsTheSeedAndTheNumberOfSteps) {

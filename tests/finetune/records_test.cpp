@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 
 #include "formats/error.h"
 #include "tests/test_data.h"
@@ -11,10 +12,28 @@
 namespace lapidary {
 namespace {
 
+struct RecordFile {
+  std::vector<Record> records;
+  RecordCounts counts;
+};
+
+RecordFile read_all(const std::string& path) {
+  RecordFile file;
+  file.counts = read_records(path, [&](const Record& record) { file.records.push_back(record); });
+  return file;
+}
+
+// A file d.jsonl with these lines.
+RecordFile parse_records(const std::string& text) {
+  TemporaryFolder folder;
+  std::ofstream(folder.file("d.jsonl"), std::ios::binary) << text;
+  return read_all(folder.file("d.jsonl"));
+}
+
 // The one record of `line`, which may be wrapped here for reading.
 Record one(std::string line) {
   std::replace(line.begin(), line.end(), '\n', ' ');
-  return parse_records("d.jsonl", line).records.at(0);
+  return parse_records(line).records.at(0);
 }
 
 std::string joined(const Record& record) {
@@ -38,9 +57,10 @@ TEST(Records, BringsEveryFormToMessages) {
 }
 
 TEST(Records, CountsFormsInItsDescription) {
-  const auto file = parse_records("d.jsonl", "{\"text\": \"x\"}\n\n{\"text\": \"y\"}\r\n" +
-                                                 std::string(R"({"prompt":"Q","completion":"A"})"));
-  EXPECT_EQ(file.describe(), "d.jsonl: 3 examples (prompt/completion 1, text 2)");
+  const auto file = parse_records("{\"text\": \"x\"}\n\n{\"text\": \"y\"}\r\n" +
+                                  std::string(R"({"prompt":"Q","completion":"A"})"));
+  EXPECT_NE(file.counts.describe().find("d.jsonl: 3 examples (prompt/completion 1, text 2)"),
+            std::string::npos);
   EXPECT_EQ(file.records[2].line, 4);
 }
 
@@ -90,7 +110,7 @@ TEST(Records, NamesTheLineThatIsWrong) {
            {R"({"prompt": "Q", "completion": 7})", "\"completion\" should be a string"},
            {std::string(5000, '[') + std::string(5000, ']'), "line 2"}}) {
     try {
-      parse_records("d.jsonl", good + bad);
+      parse_records(good + bad);
       FAIL() << bad;
     } catch (const Error& e) {
       EXPECT_EQ(e.code(), ErrorCode::kBadData);
@@ -101,13 +121,13 @@ TEST(Records, NamesTheLineThatIsWrong) {
 }
 
 TEST(Records, RefusesAnEmptyFile) {
-  EXPECT_THROW(parse_records("d.jsonl", "\n \n"), Error);
-  EXPECT_THROW(read_records(data_path("not-there.jsonl")), Error);
+  EXPECT_THROW(parse_records("\n \n"), Error);
+  EXPECT_THROW(read_all(data_path("not-there.jsonl")), Error);
 }
 
 TEST(Records, ReadsTheTaskItemsOfTheClone) {
-  const RecordFile file = read_records(data_path("skills.jsonl"));
-  EXPECT_EQ(file.counts[static_cast<size_t>(RecordForm::kTaskItem)], 3450);
+  const RecordFile file = read_all(data_path("skills.jsonl"));
+  EXPECT_EQ(file.counts.counts[static_cast<size_t>(RecordForm::kTaskItem)], 3450);
 }
 
 }  // namespace
