@@ -8,7 +8,7 @@ std::vector<AddCommand*> all_commands() {
 #ifdef LAPIDARY_HAS_FINETUNE
           add_finetune,
 #endif
-          add_merge,    add_run,      add_eval,   add_verify,
+          add_merge,    add_run,      add_serve,  add_eval, add_verify,
           add_inspect,  add_tokenize, add_export, add_bench};
 }
 

@@ -14,7 +14,7 @@ using Action = std::function<int()>;  // what the chosen command will do; return
 using AddCommand = void(CLI::App& app, Action& action);
 
 AddCommand add_convert, add_quantize, add_finetune, add_merge, add_run, add_eval, add_verify,
-    add_inspect, add_tokenize, add_export, add_bench;
+    add_inspect, add_tokenize, add_export, add_bench, add_serve;
 
 // In the order of --help; finetune only when built with LibTorch.
 std::vector<AddCommand*> all_commands();

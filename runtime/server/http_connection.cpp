@@ -20,7 +20,6 @@ using boost::system::error_code;
 using Tcp = asio::ip::tcp;
 using asio::awaitable;
 
-constexpr size_t kReadAheadBytes = 16u << 10;  // of a next request, kept while one is answered
 constexpr auto kLinger = std::chrono::seconds(1);
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
@@ -64,7 +63,7 @@ class Connection : public HttpConnection, public std::enable_shared_from_this<Co
   void no_limit() { deadline_.cancel(); }
 
   void read_ahead() {
-    if (is_reading_ || is_closed_ || buffer_.size() >= kReadAheadBytes) return;
+    if (is_reading_ || is_closed_ || buffer_.size() > 0) return;
     is_reading_ = true;
     stream_.async_read_some(buffer_.prepare(1024),
                             [self = this->shared_from_this()](error_code ec, size_t n) {
@@ -82,7 +81,11 @@ class Connection : public HttpConnection, public std::enable_shared_from_this<Co
       const auto [ec] = co_await stream_.async_handshake(asio::ssl::stream_base::server, kAwait);
       if (ec) co_return no_limit();
     }
-    while (!is_draining_ && co_await wait_for_request() && co_await serve_one()) {
+    // g++ 12 miscompiles co_await in a loop's condition: one statement each.
+    for (bool goes_on = true; goes_on && !is_draining_;) {
+      goes_on = co_await wait_for_request();
+      if (!goes_on) break;
+      goes_on = co_await serve_one();
     }
     no_limit();
     co_await close();
@@ -90,10 +93,7 @@ class Connection : public HttpConnection, public std::enable_shared_from_this<Co
 
   awaitable<bool> wait_for_request() {
     limit(context_.options.idle_limit);
-    if (buffer_.size() == 0) {
-      buffer_.shrink_to_fit();
-      read_ahead();
-    }
+    read_ahead();
     while (is_reading_) co_await wake_.async_wait(kAwait);
     co_return buffer_.size() > 0 && !(is_draining_ && is_closed_);
   }
@@ -119,7 +119,10 @@ class Connection : public HttpConnection, public std::enable_shared_from_this<Co
       co_return false;
     }
     no_limit();
-    co_return co_await answer(parser.release());
+    begin_answer(parser.release());
+    const bool goes_on = co_await send_answer();
+    exchange_.reset();
+    co_return goes_on;
   }
 
   static HttpRequest plain(http::request<http::string_body>&& message) {
@@ -138,28 +141,28 @@ class Connection : public HttpConnection, public std::enable_shared_from_this<Co
   std::shared_ptr<HttpExchange> new_exchange(bool keeps_alive, bool is_http_1_0, bool is_head) {
     const auto wake = [weak = this->weak_from_this(), loop = context_.loop] {
       asio::post(*loop, [weak] {
-        if (const auto self = weak.lock()) self->wake_.cancel();
+        const auto self = weak.lock();
+        if (!self) return;
+        if (self->exchange_ && self->exchange_->is_overfull()) return self->abort();
+        self->wake_.cancel();
       });
     };
     return std::make_shared<HttpExchange>(wake, context_.options.max_unsent_bytes, keeps_alive,
                                           is_http_1_0, is_head);
   }
 
-  awaitable<bool> answer(http::request<http::string_body> message) {
+  void begin_answer(http::request<http::string_body> message) {
     const bool keeps_alive = message.keep_alive() && !is_draining_;
     exchange_ =
         new_exchange(keeps_alive, message.version() < 11, message.method() == http::verb::head);
     context_.dispatch(plain(std::move(message)), exchange_);
+    if (buffer_.size() == 0) buffer_.shrink_to_fit();  // an idle connection keeps little
     read_ahead();
-    const bool goes_on = co_await send_answer();
-    exchange_.reset();
-    co_return goes_on;
   }
 
   awaitable<bool> send_answer() {
     for (;;) {
       HttpExchange::Outgoing out = exchange_->take();
-      if (out.is_overfull && !out.is_last) exchange_->set_gone();
       if (exchange_->is_gone()) co_return false;
       if (!out.bytes.empty()) {
         limit(context_.options.send_limit);
@@ -205,7 +208,7 @@ class Connection : public HttpConnection, public std::enable_shared_from_this<Co
     } else {
       stream_.shutdown(Tcp::socket::shutdown_send, ignored);
       while (!is_closed_) {
-        buffer_.clear();
+        if (!is_reading_) buffer_.clear();
         read_ahead();
         while (is_reading_) co_await wake_.async_wait(kAwait);
       }

@@ -27,7 +27,6 @@ void HttpExchange::append_chunk(const std::string& chunk) {
     fmt::format_to(std::back_inserter(unsent_), "{:x}\r\n{}\r\n", chunk.size(), chunk);
 }
 
-// A reader that takes nothing must not fill the memory: take() then says so.
 void HttpExchange::changed(std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   wake_();
@@ -97,9 +96,15 @@ bool HttpExchange::is_gone() const {
   return gone_;
 }
 
+// A reader that takes nothing must not fill the memory.
+bool HttpExchange::is_overfull() const {
+  std::lock_guard lock(mutex_);
+  return is_overfull_;
+}
+
 HttpExchange::Outgoing HttpExchange::take() {
   std::lock_guard lock(mutex_);
-  Outgoing out{std::move(unsent_), ended_, is_overfull_};
+  Outgoing out{std::move(unsent_), ended_};
   unsent_ = {};
   return out;
 }

@@ -34,11 +34,11 @@ class HttpExchange : public Exchange {
   struct Outgoing {
     std::string bytes;
     bool is_last = false;
-    bool is_overfull = false;  // the client took too little of its stream: give it up
   };
   Outgoing take();
   void set_gone();  // runs the callback of on_gone()
   bool is_gone() const;
+  bool is_overfull() const;  // the client takes too little of its stream: give it up
   void close_after() { keeps_alive_ = false; }  // REQUIRES: nothing was taken yet
   bool keeps_alive() const { return keeps_alive_; }
 

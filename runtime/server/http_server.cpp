@@ -51,6 +51,7 @@ struct HttpServer::State {
   ConnectionContext context;
   std::list<std::weak_ptr<HttpConnection>> connections;  // of the loop's thread
   std::chrono::steady_clock::time_point drain_end;
+  int port = 0;
   bool is_draining = false, all_done = true;
 
   State(HttpOptions o, HttpHandler h)
@@ -85,6 +86,7 @@ struct HttpServer::State {
     if (!ec) acceptor.set_option(Tcp::acceptor::reuse_address(true), ec);
     if (!ec) acceptor.bind(endpoint, ec);
     if (!ec) acceptor.listen(asio::socket_base::max_listen_connections, ec);
+    if (!ec) port = acceptor.local_endpoint(ec).port();
     if (ec)
       fail(ErrorCode::kIo, "cannot listen at {}:{}: {}", options.host, options.port, ec.message());
   }
@@ -175,7 +177,7 @@ HttpServer::HttpServer(HttpOptions options, HttpHandler handler)
 
 HttpServer::~HttpServer() = default;
 
-int HttpServer::port() const { return state_->acceptor.local_endpoint().port(); }
+int HttpServer::port() const { return state_->port; }
 
 int64_t HttpServer::n_connections() const { return state_->n_connections; }
 

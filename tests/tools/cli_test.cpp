@@ -34,7 +34,7 @@ std::string Cli::model_;
 
 TEST_F(Cli, HelpOfEveryCommandHasExamples) {
   for (const char* name : {"convert", "quantize", "merge", "run", "eval", "verify", "inspect",
-                           "tokenize", "bench", "export"}) {
+                           "tokenize", "bench", "export", "serve"}) {
     const Outcome o = lapidary_command({name, "--help"});
     EXPECT_EQ(o.status, 0);
     EXPECT_NE(o.out.find("Examples:"), std::string::npos) << name;
