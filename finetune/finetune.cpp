@@ -29,6 +29,7 @@ class Run {
 
   FinetuneReport operator()() {
     validate(options_);
+    parse_precision(options_.precision);
     if (options_.resume && is_finished()) return report_;
     if (writes() && options_.resume) remove_left_overs(options_.output);
     model_ = Model::load(options_.model);
@@ -224,6 +225,8 @@ class Run {
   std::map<std::string, std::string> identity() const {
     std::map<std::string, std::string> identity = identity_of(options_);
     identity.merge(data_->identity());
+    identity["--precision"] =
+        parse_precision(options_.precision) == Precision::kBFloat16 ? "bf16" : "f32";
     identity["model"] = model_->file().content_hash();
     return identity;
   }

@@ -5,8 +5,9 @@
 // layout: any code that kernels() can dequantize can be trained on.
 //
 // All parallelism of the folder is here: LibTorch runs on one thread (its OpenMP barriers cost more
-// than they bring when operations are small or cores are shared), and blocks of tokens are given to
-// our own threads. Each block is computed alone, so results do not depend on the number of threads.
+// than they bring when operations are small or cores are shared), and pieces of work are given to
+// our own threads. Each output is computed by one of them, so results do not depend on their
+// number.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,7 +15,9 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
+#include "finetune/block_product.h"
 #include "formats/packed_matrix.h"
 #include "kernels/thread_pool.h"
 
@@ -22,7 +25,12 @@ namespace lapidary {
 
 class FrozenWeights {
  public:
-  explicit FrozenWeights(int n_threads) : pool_(n_threads) {}
+  explicit FrozenWeights(int n_threads, Precision precision = Precision::kFloat32)
+      : pool_(n_threads), precision_(precision) {}
+
+  // How operands of products are rounded; sums and results are float32 either way.
+  Precision precision() const { return precision_; }
+  void set_precision(Precision precision) { precision_ = precision; }
 
   // x [n_tokens, w.k] -> x W^T [n_tokens, w.rows]. Float32, no gradient is recorded.
   at::Tensor multiply(const MatrixView& w, const at::Tensor& x);
@@ -38,12 +46,22 @@ class FrozenWeights {
 
   // f(i) for i in [0, n) on our threads, without gradients. Rethrows the first exception.
   void parallel(int64_t n, const std::function<void(int64_t)>& f);
+  int n_threads() const { return pool_.n_threads(); }
+  // f(first, count) for runs of rows of `width` values: elementwise work in pieces that fit a
+  // cache.
+  void parallel_rows(int64_t n_rows, int64_t width, const std::function<void(int64_t, int64_t)>& f);
 
  private:
-  void for_token_blocks(int64_t n_tokens, const std::function<void(int64_t, int64_t)>& f);
+  enum class Side { kColumns, kRows };  // what a row of W is in the right operand
+  void product(const MatrixView& w, const at::Tensor& x, Side side, at::Tensor& y);
+  void pack_inputs(const at::Tensor& x, int64_t first, int64_t count);
+  void pack_weights(const MatrixView& w, Side side, int64_t first, int64_t count);
+  int64_t chunk_rows(const MatrixView& w) const;
 
   ThreadPool pool_;
-  at::Tensor scratch_;
+  Precision precision_;
+  at::Tensor scratch_;                 // of for_rows
+  std::vector<uint8_t> left_, right_;  // packed operands
 };
 
 }  // namespace lapidary

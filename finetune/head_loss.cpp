@@ -5,6 +5,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <numeric>
+#include <vector>
 
 namespace lapidary {
 namespace {
@@ -12,37 +14,56 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Bytes of one chunk's logits: 256 tokens at a vocabulary of 262,144. Each chunk dequantizes the
-// whole head twice, so smaller chunks would spend more time there than in the product.
-constexpr int64_t kLogitBytes = int64_t{256} << 20;
+// Bytes of one chunk's logits: 512 tokens at a vocabulary of 262,144. Each chunk dequantizes the
+// whole head twice, so smaller chunks would spend their time there and not in the product.
+constexpr int64_t kLogitBytes = int64_t{512} << 20;
 
-at::Tensor capped_logits(const HeadView& head, const at::Tensor& hidden) {
-  at::Tensor z = head.weights.multiply(head.matrix, hidden);
+int64_t chunk_tokens(const HeadView& head) {
+  return std::max<int64_t>(16, kLogitBytes / static_cast<int64_t>(sizeof(float)) /
+                                   head.matrix.rows / kRowMultiple * kRowMultiple);
+}
+
+at::Tensor raw_logits(const HeadView& head, const at::Tensor& hidden) {
+  return head.weights.multiply(head.matrix, hidden);
+}
+
+void cap(const HeadView& head, at::Tensor z) {
   if (head.softcap > 0) z.div_(head.softcap).tanh_().mul_(head.softcap);
-  return z;
+}
+
+// Turns the raw logits of one token into weight * d(-log p(target)) / d(raw logits), in place, and
+// gives -log p(target). With z = c tanh(u / c): dz/du = 1 - (z / c)^2.
+double loss_and_gradient(const HeadView& head, at::Tensor z, int64_t target, double weight) {
+  cap(head, z);
+  float* values = z.data_ptr<float>();
+  const double log_sum = z.logsumexp(0).item<double>(), loss = log_sum - values[target];
+  at::Tensor slope;
+  if (head.softcap > 0) slope = (z * (1 / head.softcap)).square_().neg_().add_(1).mul_(weight);
+  z.sub_(log_sum).exp_();
+  values[target] -= 1;
+  slope.defined() ? z.mul_(slope) : z.mul_(weight);
+  return loss;
 }
 
 struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden,
                             const at::Tensor& targets, int64_t head_address, double weight) {
     const auto& head = *reinterpret_cast<const HeadView*>(head_address);
-    const int64_t chunk =
-        std::max<int64_t>(16, kLogitBytes / static_cast<int64_t>(sizeof(float)) / head.matrix.rows);
+    const int64_t chunk = chunk_tokens(head);
+    const int64_t* target = targets.data_ptr<int64_t>();
     at::Tensor gradient = at::empty_like(hidden);
-    double loss = 0;
+    std::vector<double> losses(static_cast<size_t>(hidden.size(0)));
     for (int64_t first = 0; first < hidden.size(0); first += chunk) {
       const int64_t n = std::min(chunk, hidden.size(0) - first);
-      const at::Tensor target = targets.narrow(0, first, n).unsqueeze(1);
-      const at::Tensor z = capped_logits(head, hidden.narrow(0, first, n));
-      const at::Tensor log_sum = z.logsumexp(1, true);
-      loss += (log_sum - z.gather(1, target)).sum(at::kDouble).item<double>();
-      at::Tensor dz = (z - log_sum).exp_();
-      dz.scatter_add_(1, target, at::full({n, 1}, -1.0, z.options()));
-      if (head.softcap > 0) dz.mul_(1 - (z / head.softcap).square_());  // d tanh = 1 - tanh^2
-      dz.mul_(weight);
-      gradient.narrow(0, first, n).copy_(head.weights.multiply_transposed(head.matrix, dz));
+      const at::Tensor z = raw_logits(head, hidden.narrow(0, first, n));
+      head.weights.parallel(n, [&](int64_t t) {
+        losses[static_cast<size_t>(first + t)] =
+            loss_and_gradient(head, z.select(0, t), target[first + t], weight);
+      });
+      gradient.narrow(0, first, n).copy_(head.weights.multiply_transposed(head.matrix, z));
     }
     context->save_for_backward({gradient});
+    const double loss = std::accumulate(losses.begin(), losses.end(), 0.0);
     return at::scalar_tensor(loss * weight, hidden.options());
   }
 
@@ -56,7 +77,9 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
 
 at::Tensor head_logits(const HeadView& head, const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;
-  return capped_logits(head, hidden);
+  const at::Tensor z = raw_logits(head, hidden);
+  head.weights.parallel(z.size(0), [&](int64_t t) { cap(head, z.select(0, t)); });
+  return z;
 }
 
 at::Tensor head_cross_entropy(const HeadView& head, const at::Tensor& hidden,

@@ -47,25 +47,24 @@ struct HeadKlFunction : torch::autograd::Function<HeadKlFunction> {
   }
 };
 
-// Positions whose next token is learned within a kept example, and the row of those examples alone
-// with its own such positions.
+// Which of the predicting tokens stand in kept examples, and the row of those examples alone.
 struct KeptPart {
   TokenRow row;
-  std::vector<int64_t> where, where_alone;
+  std::vector<int64_t> which;
 };
 
 KeptPart kept_part(const TokenRow& row) {
   KeptPart part;
-  int64_t begin = 0;
+  int64_t begin = 0, n_predicting = 0;
   for (size_t i = 0; i < row.lengths.size(); begin += row.lengths[i++]) {
-    if (row.keeps_base.empty() || !row.keeps_base[i]) continue;
+    const bool kept = !row.keeps_base.empty() && row.keeps_base[i];
     const int64_t end = begin + row.lengths[i];
-    const auto shift = static_cast<int64_t>(part.row.ids.size()) - begin;
-    for (int64_t t = begin; t + 1 < end; ++t) {
-      if (row.labels[static_cast<size_t>(t + 1)] == kNotLearned) continue;
-      part.where.push_back(t);
-      part.where_alone.push_back(t + shift);
+    for (int64_t t = begin + 1; t < end; ++t) {
+      if (row.labels[static_cast<size_t>(t)] == kNotLearned) continue;
+      if (kept) part.which.push_back(n_predicting);
+      ++n_predicting;
     }
+    if (!kept) continue;
     part.row.ids.insert(part.row.ids.end(), row.ids.begin() + begin, row.ids.begin() + end);
     part.row.labels.insert(part.row.labels.end(), row.labels.begin() + begin,
                            row.labels.begin() + end);
@@ -87,16 +86,16 @@ at::Tensor head_kl(const HeadView& head, const at::Tensor& hidden, const at::Ten
 
 at::Tensor ModelTwin::kl_to_base(const TokenRow& row, const at::Tensor& hidden, double weight) {
   const KeptPart part = kept_part(row);
-  if (part.where.empty()) return {};
+  if (part.which.empty()) return {};
   at::Tensor base;
   {
     const at::NoGradGuard no_grad;
     const LoraSet* lora = lora_;
     set_adapter(nullptr);
-    base = pick(this->hidden(part.row, false), part.where_alone);
+    base = this->hidden(part.row, predicting_tokens(part.row));
     set_adapter(lora);
   }
-  return head_kl(head_, pick(hidden, part.where), base, weight);
+  return head_kl(head_, pick(hidden, part.which), base, weight);
 }
 
 }  // namespace lapidary

@@ -162,9 +162,8 @@ int64_t LoraSet::trained_parameters() const {
   return n;
 }
 
-at::Tensor add_lora(const LoraWeights& lora, const at::Tensor& base_output, const at::Tensor& x) {
+at::Tensor add_dora(const LoraWeights& lora, const at::Tensor& base_output, const at::Tensor& x) {
   const at::Tensor update = at::mm(at::mm(x, lora.a.t()), lora.b.t()) * lora.scale;
-  if (!lora.magnitude.defined()) return base_output + update;
   return (base_output + update) * (lora.magnitude / lora.row_norm);
 }
 

@@ -62,7 +62,7 @@ class LoraSet {
   std::vector<LoraWeights> modules_;
 };
 
-// base_output = W x, from packed_linear().
-at::Tensor add_lora(const LoraWeights& lora, const at::Tensor& base_output, const at::Tensor& x);
+// DoRA beside base_output = W x, from packed_linear(). (Plain LoRA: lora_linear().)
+at::Tensor add_dora(const LoraWeights& lora, const at::Tensor& base_output, const at::Tensor& x);
 
 }  // namespace lapidary

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 
+#include "finetune/elementwise.h"
 #include "finetune/merge_aware.h"
 #include "finetune/packed_linear.h"
 #include "finetune/recompute.h"
@@ -23,18 +24,36 @@ at::Tensor to_tensor(const std::vector<float>& values) {
   return t;
 }
 
-std::vector<int64_t> positions_of(const TokenRow& row) {
-  std::vector<int64_t> positions;
+// Position within its example of each picked token of the row; none picked: of all.
+std::vector<int64_t> positions_of(const TokenRow& row, const std::vector<int64_t>& picked) {
+  std::vector<int64_t> positions, chosen;
   for (const int64_t length : row.lengths)
     for (int64_t t = 0; t < length; ++t) positions.push_back(t);
-  return positions;
+  if (picked.empty()) return positions;
+  for (const int64_t t : picked) chosen.push_back(positions[static_cast<size_t>(t)]);
+  return chosen;
+}
+
+at::Tensor to_tensor(const std::vector<int64_t>& values) {
+  return at::tensor(at::ArrayRef<int64_t>(values), at::kLong);
 }
 
 }  // namespace
 
-ModelTwin::ModelTwin(std::shared_ptr<const Model> model, int n_threads)
+std::vector<int64_t> predicting_tokens(const TokenRow& row) {
+  std::vector<int64_t> tokens;
+  int64_t begin = 0;
+  for (const int64_t length : row.lengths) {
+    for (int64_t t = begin; t + 1 < begin + length; ++t)
+      if (row.labels[static_cast<size_t>(t + 1)] != kNotLearned) tokens.push_back(t);
+    begin += length;
+  }
+  return tokens;
+}
+
+ModelTwin::ModelTwin(std::shared_ptr<const Model> model, int n_threads, Precision precision)
     : model_(std::move(model)),
-      weights_(n_threads),
+      weights_(n_threads, precision),
       head_{weights_, model_->head, model_->config().logit_softcap} {
   const ModelConfig& c = config();
   const auto norm_weight = [&](const std::vector<float>& values) {
@@ -61,6 +80,7 @@ ModelTwin::ModelTwin(std::shared_ptr<const Model> model, int n_threads)
     t.expert_scale = to_tensor(w.per_expert_scale);
     const auto source = static_cast<size_t>(c.layers[i].kv_source);
     if (source != i) layers_[source].feeds_later = true;
+    if (source == i) narrow_ = static_cast<int>(i);
 
     const std::string prefix = fmt::format("model.layers.{}.", i);
     const auto add = [&](TwinLinear& linear, const MatrixView& matrix, const char* name) {
@@ -96,22 +116,24 @@ void ModelTwin::set_adapter(const LoraSet* lora) {
 }
 
 at::Tensor ModelTwin::linear(const TwinLinear& linear, const at::Tensor& x) {
-  if (linear.lora && linear.lora->merged) return merged_linear(weights_, *linear.lora, x);
-  const at::Tensor y = packed_linear(weights_, *linear.matrix, x);
-  return linear.lora ? add_lora(*linear.lora, y, x) : y;
+  const LoraWeights* lora = linear.lora;
+  if (lora && lora->merged) return merged_linear(weights_, *lora, x);
+  if (!lora) return packed_linear(weights_, *linear.matrix, x);
+  if (lora->magnitude.defined())
+    return add_dora(*lora, packed_linear(weights_, *linear.matrix, x), x);
+  return lora_linear(weights_, *linear.matrix, x, lora->a, lora->b, lora->scale);
 }
 
-at::Tensor ModelTwin::activate(const at::Tensor& x) const {
-  return config().activation == Activation::kGeluTanh ? at::gelu(x, "tanh") : at::silu(x);
+at::Tensor ModelTwin::gated(const at::Tensor& gate, const at::Tensor& up) {
+  return gated_activation(weights_, config().activation, gate, up);
 }
 
-at::Tensor ModelTwin::norm(const at::Tensor& x, const at::Tensor& weight) const {
-  return rms_norm(x, weight.defined() ? weight : at::ones({x.size(-1)}, x.options()),
-                  config().norm_eps);
+at::Tensor ModelTwin::norm(const at::Tensor& x, const at::Tensor& weight) {
+  return rms_norm(weights_, x, weight, config().norm_eps);
 }
 
 at::Tensor ModelTwin::mlp(const TwinLayer& layer, const at::Tensor& x) {
-  return linear(layer.down, activate(linear(layer.gate, x)) * linear(layer.up, x));
+  return linear(layer.down, gated(linear(layer.gate, x), linear(layer.up, x)));
 }
 
 // Per-layer inputs: the token's own record plus a projection of its embedding, the sum scaled by
@@ -138,23 +160,37 @@ at::Tensor ModelTwin::ple_inputs(const TokenRow& row, const at::Tensor& embedded
       .mul_(1.0 / std::sqrt(2.0));
 }
 
-ModelTwin::RowContext ModelTwin::make_context(const TokenRow& row, const at::Tensor& embedded) {
+ModelTwin::RowContext ModelTwin::make_context(const TokenRow& row,
+                                              const std::vector<int64_t>& picked,
+                                              const at::Tensor& embedded) {
   RowContext context;
-  const std::vector<int64_t> positions = positions_of(row);
-  std::map<int, std::shared_ptr<const AttentionPlan>> plans;
+  if (!picked.empty()) context.picked = to_tensor(picked);
+  const std::vector<int64_t> all_positions = positions_of(row, {});
+  const std::vector<int64_t> picked_positions = positions_of(row, picked);
+  std::map<std::pair<int, bool>, std::shared_ptr<const AttentionPlan>> plans;
+  // Layers with the same angles share a table.
+  const auto find_rope = [&](const auto& made, size_t i, const std::vector<int64_t>& positions) {
+    const LayerConfig& layer = config().layers[i];
+    for (size_t j = 0; j < i; ++j)
+      if (config().layers[j].rope == layer.rope && config().layers[j].head_dim == layer.head_dim &&
+          made[j]->cos.size(0) == static_cast<int64_t>(positions.size()))
+        return made[j];
+    return std::shared_ptr<const RopeTables>(
+        std::make_shared<RopeTables>(rope_tables(layer.rope, layer.head_dim, positions)));
+  };
   for (size_t i = 0; i < layers_.size(); ++i) {
     const LayerConfig& layer = config().layers[i];
     const int window = layer.attention == AttentionKind::kSliding ? layer.window : 0;
-    auto& plan = plans[window];
-    if (!plan) plan = plan_attention(row.lengths, window);
+    const bool narrowed = !picked.empty() && static_cast<int>(i) >= narrow_;
+    auto& plan = plans[{window, narrowed}];
+    if (!plan)
+      plan =
+          plan_attention(row.lengths, window,
+                         narrowed ? std::span<const int64_t>(picked) : std::span<const int64_t>());
     context.plans.push_back(plan);
-    std::shared_ptr<const RopeTables> rope;
-    for (size_t j = 0; j < i && !rope; ++j)
-      if (config().layers[j].rope == layer.rope && config().layers[j].head_dim == layer.head_dim)
-        rope = context.ropes[j];
-    if (!rope)
-      rope = std::make_shared<RopeTables>(rope_tables(layer.rope, layer.head_dim, positions));
-    context.ropes.push_back(rope);
+    context.ropes.push_back(find_rope(context.ropes, i, all_positions));
+    context.query_ropes.push_back(narrowed ? find_rope(context.query_ropes, i, picked_positions)
+                                           : context.ropes.back());
   }
   if (config().ple_width > 0) context.ple = ple_inputs(row, embedded);
   return context;
@@ -180,11 +216,7 @@ std::vector<at::Tensor> ModelTwin::layer(int index, const RowContext& context,
     return x.view({x.size(0), n, shape.head_dim});
   };
   at::Tensor h = inputs[0];
-  const at::Tensor x = norm(h, t.input_norm);
-
-  at::Tensor q = heads(linear(t.q, x), shape.n_heads);
-  if (c.qk_norm) q = norm(q, t.q_norm);
-  q = apply_rope(q, *context.ropes[i]);
+  at::Tensor x = norm(h, t.input_norm);
   at::Tensor k, v;
   if (c.owns_kv(index)) {
     k = heads(linear(t.k, x), shape.n_kv_heads);
@@ -196,25 +228,37 @@ std::vector<at::Tensor> ModelTwin::layer(int index, const RowContext& context,
     k = inputs[1];
     v = inputs[2];
   }
-  const at::Tensor attended = attention(context.plans[i], q, k, v, c.attention_scale);
+  at::Tensor ple;
+  if (context.ple.defined()) ple = context.ple.select(1, index);
+  if (context.picked.defined() && index >= narrow_) {
+    if (index == narrow_) {
+      h = h.index_select(0, context.picked);
+      x = x.index_select(0, context.picked);
+    }
+    if (ple.defined()) ple = ple.index_select(0, context.picked);
+  }
+
+  at::Tensor q = heads(linear(t.q, x), shape.n_heads);
+  if (c.qk_norm) q = norm(q, t.q_norm);
+  q = apply_rope(q, *context.query_ropes[i]);
+  const at::Tensor attended = attention(weights_, context.plans[i], q, k, v, c.attention_scale);
   at::Tensor out = linear(t.o, attended.reshape({h.size(0), -1}));
   if (c.sandwich_norms) out = norm(out, t.post_attention_norm);
   h = h + out;
   h = h + feed_forward(index, h);
-  if (context.ple.defined()) {
-    const at::Tensor u = activate(linear(t.ple_gate, h)) * context.ple.select(1, index);
-    h = h + norm(linear(t.ple_projection, u), t.post_ple_norm);
-  }
+  if (ple.defined())
+    h = h + norm(linear(t.ple_projection, gated(linear(t.ple_gate, h), ple)), t.post_ple_norm);
   if (c.layer_scalar) h = h * model_->layers[i].scalar;
   if (t.feeds_later) return {h, k, v};
   return {h};
 }
 
-at::Tensor ModelTwin::hidden(const TokenRow& row, bool checkpoint_activations, const TwinTap& tap) {
+at::Tensor ModelTwin::hidden(const TokenRow& row, const std::vector<int64_t>& picked,
+                             bool checkpoint_activations, const TwinTap& tap) {
   LAPIDARY_CHECK(!row.ids.empty());
   at::Tensor h = weights_.gather(model_->embedding, row.ids).mul_(config().embedding_scale);
   if (tap) tap(0, h);
-  const auto context = std::make_shared<RowContext>(make_context(row, h));
+  const auto context = std::make_shared<RowContext>(make_context(row, picked, h));
   std::vector<std::vector<at::Tensor>> kv(layers_.size());  // K and V of layers that feed others
   for (int i = 0; i < config().n_layers(); ++i) {
     std::vector<at::Tensor> inputs{h};
@@ -223,10 +267,11 @@ at::Tensor ModelTwin::hidden(const TokenRow& row, bool checkpoint_activations, c
           kv[static_cast<size_t>(config().layers[static_cast<size_t>(i)].kv_source)];
       inputs.insert(inputs.end(), source.begin(), source.end());
     }
-    const auto run = [this, i, context](const std::vector<at::Tensor>& in) {
+    const auto layer_of = [this, i, context](const std::vector<at::Tensor>& in) {
       return layer(i, *context, in);
     };
-    std::vector<at::Tensor> out = checkpoint_activations ? recompute(run, inputs) : run(inputs);
+    std::vector<at::Tensor> out =
+        checkpoint_activations ? recompute(layer_of, inputs) : layer_of(inputs);
     h = out[0];
     if (out.size() == 3) kv[static_cast<size_t>(i)] = {out[1], out[2]};
     if (tap) tap(i + 1, h);
@@ -239,23 +284,11 @@ at::Tensor ModelTwin::hidden(const TokenRow& row, bool checkpoint_activations, c
 at::Tensor ModelTwin::logits(const at::Tensor& hidden) { return head_logits(head_, hidden); }
 
 at::Tensor ModelTwin::loss(const TokenRow& row, const at::Tensor& hidden, double weight) {
-  std::vector<int64_t> where, targets;
-  int64_t begin = 0;
-  for (const int64_t length : row.lengths) {
-    for (int64_t t = begin; t + 1 < begin + length; ++t) {
-      const int32_t label = row.labels[static_cast<size_t>(t + 1)];
-      if (label == kNotLearned) continue;
-      where.push_back(t);
-      targets.push_back(label);
-    }
-    begin += length;
-  }
-  if (where.empty()) return {};
-  const auto to_long = [](const std::vector<int64_t>& v) {
-    return at::tensor(at::ArrayRef<int64_t>(v), at::kLong);
-  };
-  return head_cross_entropy(head_, hidden.index_select(0, to_long(where)), to_long(targets),
-                            weight);
+  std::vector<int64_t> targets;
+  for (const int64_t t : predicting_tokens(row))
+    targets.push_back(row.labels[static_cast<size_t>(t + 1)]);
+  if (targets.empty()) return {};
+  return head_cross_entropy(head_, hidden, to_tensor(targets), weight);
 }
 
 }  // namespace lapidary

@@ -16,7 +16,7 @@
 #include "finetune/frozen_weights.h"
 #include "finetune/head_loss.h"
 #include "finetune/lora.h"
-#include "finetune/norm_rope.h"
+#include "finetune/rope.h"
 #include "finetune/token_row.h"
 #include "runtime/model.h"
 
@@ -36,12 +36,15 @@ struct TwinLayer {
   bool feeds_later = false;  // a later layer reads this layer's K and V
 };
 
+// Tokens whose next one is learned, ascending.
+std::vector<int64_t> predicting_tokens(const TokenRow& row);
+
 // As Engine's tap: 0 the scaled embedding, l the output of layer l, n_layers + 1 the final norm.
 using TwinTap = std::function<void(int layer, const at::Tensor& hidden)>;
 
 class ModelTwin {
  public:
-  ModelTwin(std::shared_ptr<const Model> model, int n_threads);
+  ModelTwin(std::shared_ptr<const Model> model, int n_threads, Precision precision);
 
   // Every matrix an adapter may sit on, in the model's order. Experts, embeddings and the per-layer
   // projection of the whole model stay frozen.
@@ -51,33 +54,40 @@ class ModelTwin {
   FrozenWeights& weights() { return weights_; }
   const ModelConfig& config() const { return model_->config(); }
 
-  // States after the final norm, [n_tokens, d_model]. With `checkpoint_activations`, layers keep
-  // only their input and run again in the backward pass. REQUIRES: ids within the vocabulary.
-  at::Tensor hidden(const TokenRow& row, bool checkpoint_activations, const TwinTap& tap = {});
+  // States after the final norm of the picked tokens (ascending; none: of all), [n, d_model].
+  // Layers that nothing but these states reads run on those tokens alone. With
+  // `checkpoint_activations`, layers keep only their input and run again in the backward pass.
+  // REQUIRES: ids within the vocabulary.
+  at::Tensor hidden(const TokenRow& row, const std::vector<int64_t>& picked = {},
+                    bool checkpoint_activations = false, const TwinTap& tap = {});
   at::Tensor logits(const at::Tensor& hidden);
   // Sum of -log p over the row's learned tokens, times `weight`; undefined when there are none.
+  // `hidden`: states of predicting_tokens(row).
   at::Tensor loss(const TokenRow& row, const at::Tensor& hidden, double weight);
   // Sum of KL(base || tuned) over the learned tokens of the row's kept examples, times `weight`:
   // the base is this model without the adapter, and runs here. Undefined when there are none.
   at::Tensor kl_to_base(const TokenRow& row, const at::Tensor& hidden, double weight);
 
  private:
-  // What all layers share for one row.
+  // What all layers share for one row. `picked` are the tokens whose output is wanted, all when it
+  // is undefined; layers from narrow_ on compute only those.
   struct RowContext {
+    at::Tensor picked;                                        // int64
     std::vector<std::shared_ptr<const AttentionPlan>> plans;  // per layer
-    std::vector<std::shared_ptr<const RopeTables>> ropes;     // per layer
+    std::vector<std::shared_ptr<const RopeTables>> ropes, query_ropes;
     at::Tensor ple;  // [n_tokens, n_layers, ple_width]; undefined: none
   };
 
-  RowContext make_context(const TokenRow& row, const at::Tensor& embedded);
+  RowContext make_context(const TokenRow& row, const std::vector<int64_t>& picked,
+                          const at::Tensor& embedded);
   at::Tensor ple_inputs(const TokenRow& row, const at::Tensor& embedded);
   // inputs: hidden, and the source's K and V where the layer owns none. Outputs: hidden, and K and
   // V where later layers need them.
   std::vector<at::Tensor> layer(int index, const RowContext& context,
                                 const std::vector<at::Tensor>& inputs);
   at::Tensor linear(const TwinLinear& linear, const at::Tensor& x);
-  at::Tensor activate(const at::Tensor& x) const;
-  at::Tensor norm(const at::Tensor& x, const at::Tensor& weight) const;
+  at::Tensor gated(const at::Tensor& gate, const at::Tensor& up);
+  at::Tensor norm(const at::Tensor& x, const at::Tensor& weight);
   at::Tensor mlp(const TwinLayer& layer, const at::Tensor& x);
   at::Tensor feed_forward(int index, const at::Tensor& residual);
   at::Tensor experts(int index, const at::Tensor& residual, const at::Tensor& x);
@@ -89,6 +99,7 @@ class ModelTwin {
   at::Tensor final_norm_, ple_projection_norm_;
   std::vector<TwinLayer> layers_;
   std::vector<AdaptableMatrix> adaptable_;
+  int narrow_ = 0;  // the last layer with K and V of its own
 };
 
 }  // namespace lapidary

@@ -1,8 +1,10 @@
-// The custom autograd function of QLoRA.
+// The custom autograd functions of QLoRA.
 #include "finetune/packed_linear.h"
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
 
 namespace lapidary {
 namespace {
@@ -10,21 +12,114 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+FrozenWeights& weights_at(int64_t address) { return *reinterpret_cast<FrozenWeights*>(address); }
+const MatrixView& matrix_at(int64_t address) {
+  return *reinterpret_cast<const MatrixView*>(address);
+}
+
 struct PackedLinearFunction : torch::autograd::Function<PackedLinearFunction> {
   // Addresses travel as integers because the context stores nothing else that is plain.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t weights,
                             int64_t matrix) {
     context->saved_data["weights"] = weights;
     context->saved_data["matrix"] = matrix;
-    return reinterpret_cast<FrozenWeights*>(weights)->multiply(
-        *reinterpret_cast<const MatrixView*>(matrix), x);
+    return weights_at(weights).multiply(matrix_at(matrix), x);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    auto* weights = reinterpret_cast<FrozenWeights*>(context->saved_data["weights"].toInt());
-    const auto* w = reinterpret_cast<const MatrixView*>(context->saved_data["matrix"].toInt());
-    return {weights->multiply_transposed(*w, gradients[0].contiguous()), at::Tensor(),
-            at::Tensor()};
+    return {
+        weights_at(context->saved_data["weights"].toInt())
+            .multiply_transposed(matrix_at(context->saved_data["matrix"].toInt()), gradients[0]),
+        at::Tensor(), at::Tensor()};
+  }
+};
+
+// Narrow products, cut by tokens or by columns so that every thread packs its operands once.
+constexpr int64_t kTokens = 128, kColumns = 512;
+
+// x [n, k] times m^T or m -> [n, rank], for a narrow m, by tokens.
+at::Tensor narrow_product(FrozenWeights& weights, const at::Tensor& x, const Operand& m,
+                          int64_t rank) {
+  const int64_t n = x.size(0), k = x.size(1);
+  at::Tensor z = at::empty({n, rank}, x.options());
+  weights.parallel((n + kTokens - 1) / kTokens, [&](int64_t i) {
+    const int64_t first = i * kTokens;
+    block_product(weights.precision(), std::min(kTokens, n - first), rank, k,
+                  {x.data_ptr<float>() + first * k, k}, m, z.data_ptr<float>() + first * rank, rank,
+                  /*add=*/false);
+    release_blocks(weights.precision());
+  });
+  return z;
+}
+
+// f(first, count) for runs of columns.
+template <class F>
+void by_columns(FrozenWeights& weights, int64_t n_columns, F&& f) {
+  weights.parallel((n_columns + kColumns - 1) / kColumns, [&](int64_t i) {
+    f(i * kColumns, std::min(kColumns, n_columns - i * kColumns));
+    release_blocks(weights.precision());
+  });
+}
+
+// y [n, columns] += z [n, rank] m, m [rank, columns] or its transpose.
+void add_wide_product(FrozenWeights& weights, const at::Tensor& z, const at::Tensor& m,
+                      bool transposed, const at::Tensor& y) {
+  const int64_t rank = z.size(1), width = y.size(1);
+  by_columns(weights, width, [&](int64_t first, int64_t count) {
+    const float* part = m.data_ptr<float>() + first * (transposed ? rank : 1);
+    block_product(weights.precision(), z.size(0), count, rank, {z.data_ptr<float>(), rank},
+                  {part, transposed ? rank : width, transposed}, y.data_ptr<float>() + first, width,
+                  /*add=*/true);
+  });
+}
+
+// z^T x, [rank, columns].
+at::Tensor gradient_product(FrozenWeights& weights, const at::Tensor& z, const at::Tensor& x) {
+  const int64_t rank = z.size(1), width = x.size(1);
+  at::Tensor out = at::empty({rank, width}, x.options());
+  by_columns(weights, width, [&](int64_t first, int64_t count) {
+    block_product(weights.precision(), rank, count, z.size(0),
+                  {z.data_ptr<float>(), rank, /*transposed=*/true},
+                  {x.data_ptr<float>() + first, width}, out.data_ptr<float>() + first, width,
+                  /*add=*/false);
+  });
+  return out;
+}
+
+struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in, const at::Tensor& a,
+                            const at::Tensor& b, int64_t weights_address, int64_t matrix,
+                            double scale) {
+    FrozenWeights& weights = weights_at(weights_address);
+    const at::Tensor x = x_in.contiguous();
+    const at::Tensor y = weights.multiply(matrix_at(matrix), x);
+    const int64_t rank = a.size(0);
+    const at::Tensor z =
+        narrow_product(weights, x, {a.data_ptr<float>(), a.size(1), /*transposed=*/true}, rank)
+            .mul_(scale);
+    add_wide_product(weights, z, b, /*transposed=*/true, y);
+    context->save_for_backward({x, a, b, z});
+    context->saved_data["weights"] = weights_address;
+    context->saved_data["matrix"] = matrix;
+    context->saved_data["scale"] = scale;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &a = saved[1], &b = saved[2], &z = saved[3];
+    FrozenWeights& weights = weights_at(context->saved_data["weights"].toInt());
+    const at::Tensor dy = gradients[0].contiguous();
+    const at::Tensor dz = narrow_product(weights, dy, {b.data_ptr<float>(), b.size(1)}, a.size(0))
+                              .mul_(context->saved_data["scale"].toDouble());
+    at::Tensor dx;
+    if (context->needs_input_grad(0)) {
+      dx = weights.multiply_transposed(matrix_at(context->saved_data["matrix"].toInt()), dy);
+      add_wide_product(weights, dz, a, /*transposed=*/false, dx);
+    }
+    const at::Tensor da = gradient_product(weights, dz, x);
+    const at::Tensor db = gradient_product(weights, z, dy).t().contiguous();  // z holds the scale
+    return {dx, da, db, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -33,6 +128,12 @@ struct PackedLinearFunction : torch::autograd::Function<PackedLinearFunction> {
 at::Tensor packed_linear(FrozenWeights& weights, const MatrixView& w, const at::Tensor& x) {
   return PackedLinearFunction::apply(x, reinterpret_cast<int64_t>(&weights),
                                      reinterpret_cast<int64_t>(&w));
+}
+
+at::Tensor lora_linear(FrozenWeights& weights, const MatrixView& w, const at::Tensor& x,
+                       const at::Tensor& a, const at::Tensor& b, double scale) {
+  return LoraLinearFunction::apply(x, a, b, reinterpret_cast<int64_t>(&weights),
+                                   reinterpret_cast<int64_t>(&w), scale);
 }
 
 }  // namespace lapidary

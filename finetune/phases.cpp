@@ -56,6 +56,7 @@ TrainerOptions Phases::trainer_options() const {
   t.epsilon = options_.epsilon;
   t.clip_norm = options_.clip_norm;
   t.checkpoint_activations = options_.checkpoint_activations;
+  t.precision = parse_precision(options_.precision);
   t.n_threads = options_.n_threads;
   t.kl_to_base = options_.kl_to_base;
   t.group = group_;

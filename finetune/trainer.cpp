@@ -43,6 +43,19 @@ int thread_count(int wanted) {
   return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+// For what is compared with other programs.
+class InFloat32 {
+ public:
+  explicit InFloat32(FrozenWeights& weights) : weights_(weights), before_(weights.precision()) {
+    weights_.set_precision(Precision::kFloat32);
+  }
+  ~InFloat32() { weights_.set_precision(before_); }
+
+ private:
+  FrozenWeights& weights_;
+  Precision before_;
+};
+
 TokenRow single_row(std::span<const int32_t> ids) {
   return {{ids.begin(), ids.end()},
           std::vector<int32_t>(ids.size(), kNotLearned),
@@ -62,10 +75,19 @@ NamedFloats named(const std::string& name, const at::Tensor& tensor) {
 
 }  // namespace
 
+Precision parse_precision(const std::string& name) {
+  if (name == "auto") return native_precision();
+  if (name == "bf16" && !has_bfloat16_kernels())
+    fail(ErrorCode::kUsage, "--precision bf16: LibTorch has no such products for this processor");
+  if (name == "bf16") return Precision::kBFloat16;
+  if (name != "f32") fail(ErrorCode::kUsage, "--precision should be auto, bf16 or f32");
+  return Precision::kFloat32;
+}
+
 struct Trainer::State {
   State(std::shared_ptr<const Model> model, const PeftAdapter& initial, const TrainerOptions& o)
       : options(o),
-        twin(std::move(model), thread_count(o.n_threads)),
+        twin(std::move(model), thread_count(o.n_threads), o.precision),
         lora(initial, twin.adaptable(), twin.weights()),
         optimizer(o, trained_tensors()) {
     twin.set_adapter(&lora);
@@ -110,7 +132,8 @@ struct Trainer::State {
 
   // One row forward and backward; adds to the result's loss and KL.
   void train_on(const TokenRow& row, double n_learned, double n_kept, StepResult& result) {
-    const at::Tensor hidden = twin.hidden(row, options.checkpoint_activations);
+    const at::Tensor hidden =
+        twin.hidden(row, predicting_tokens(row), options.checkpoint_activations);
     at::Tensor loss = twin.loss(row, hidden, 1.0 / n_learned);
     result.loss += loss.item<double>();
     if (options.kl_to_base > 0 && row.n_kept() > 0) {
@@ -139,7 +162,8 @@ Trainer::~Trainer() = default;
 
 PeftAdapter Trainer::initial_adapter(const Model& model, const PeftConfig& config, uint64_t seed) {
   // A non-owning pointer: the twin only lists the matrices here.
-  const ModelTwin twin(std::shared_ptr<const Model>(std::shared_ptr<void>(), &model), 1);
+  const ModelTwin twin(std::shared_ptr<const Model>(std::shared_ptr<void>(), &model), 1,
+                       Precision::kFloat32);
   return new_adapter(config, twin.adaptable(), seed);
 }
 
@@ -186,7 +210,7 @@ std::vector<RowMeasure> Trainer::measure(std::span<const TokenRow> rows) {
       m.n_learned = row.n_learned();
       m.n_kept = row.n_kept();
       if (m.n_learned == 0) continue;
-      const at::Tensor hidden = state_->twin.hidden(row, false);
+      const at::Tensor hidden = state_->twin.hidden(row, predicting_tokens(row));
       m.nll = state_->twin.loss(row, hidden, 1.0).item<double>();
       if (m.n_kept > 0) m.kl = state_->twin.kl_to_base(row, hidden, 1.0).item<double>();
     }
@@ -209,8 +233,9 @@ std::vector<float> Trainer::logits(std::span<const int32_t> ids) {
   check_ids(row, state_->twin.config().vocab_size);
   return torch_call("a forward pass", [&] {
     const at::NoGradGuard no_grad;
+    const InFloat32 in_float32(state_->twin.weights());
     state_->refresh();
-    const at::Tensor z = state_->twin.logits(state_->twin.hidden(row, false)).contiguous();
+    const at::Tensor z = state_->twin.logits(state_->twin.hidden(row)).contiguous();
     return std::vector<float>(z.data_ptr<float>(), z.data_ptr<float>() + z.numel());
   });
 }
@@ -221,8 +246,9 @@ void Trainer::tap_layers(std::span<const int32_t> ids,
   check_ids(row, state_->twin.config().vocab_size);
   torch_call("a forward pass", [&] {
     const at::NoGradGuard no_grad;
+    const InFloat32 in_float32(state_->twin.weights());
     state_->refresh();
-    state_->twin.hidden(row, false, [&](int layer, const at::Tensor& hidden) {
+    state_->twin.hidden(row, {}, false, [&](int layer, const at::Tensor& hidden) {
       const at::Tensor h = hidden.contiguous();
       f(layer, {h.data_ptr<float>(), static_cast<size_t>(h.numel())});
     });

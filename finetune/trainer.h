@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "finetune/block_product.h"
 #include "finetune/merge_aware.h"
 #include "finetune/process_group.h"
 #include "finetune/token_row.h"
@@ -18,12 +19,16 @@
 
 namespace lapidary {
 
+// "bf16", "f32", or "auto": native_precision(). Throws kUsage.
+Precision parse_precision(const std::string& name);
+
 struct TrainerOptions {
   double lora_plus_ratio = 1.0;  // learning rate of B over that of A
   double weight_decay = 0.0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   double clip_norm = 0.0;  // 0: off
   bool checkpoint_activations = false;
-  int n_threads = 0;  // 0: all cores
+  Precision precision = Precision::kFloat32;  // of the operands of products; sums are float32
+  int n_threads = 0;                          // 0: all cores
   // Weight of the mean KL(base || tuned) over learned tokens of examples that keep the base.
   double kl_to_base = 0.0;
   // Merge-aware: the forward pass sees each adapted matrix as a merge would store it, the gradient
@@ -75,7 +80,7 @@ class Trainer {
   double evaluate(std::span<const TokenRow> rows);
   // The same row by row, and how far each kept example went from the base.
   std::vector<RowMeasure> measure(std::span<const TokenRow> rows);
-  // Logits of one sequence under the present adapter, [ids.size(), vocab].
+  // Logits of one sequence under the present adapter, [ids.size(), vocab]; always in float32.
   std::vector<float> logits(std::span<const int32_t> ids);
   // States as Engine's tap gives them: f(layer, values), values [n_tokens, d_model].
   void tap_layers(std::span<const int32_t> ids,

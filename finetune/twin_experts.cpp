@@ -23,22 +23,22 @@ at::Tensor ModelTwin::experts(int index, const at::Tensor& residual, const at::T
   weights = weights / weights.sum(-1, true);
   weights = weights * t.expert_scale.index_select(0, chosen.flatten()).view_as(weights);
 
-  at::Tensor out = at::zeros_like(x);
-  for (int64_t e = 0; e < shape.n_experts; ++e) {
-    const at::Tensor places = chosen.eq(e).nonzero();  // [n, 2]: token, rank among its experts
-    if (places.size(0) == 0) continue;
-    const at::Tensor token = places.select(1, 0);
-    const at::Tensor weight =
-        weights.flatten().index_select(0, token * shape.n_experts_used + places.select(1, 1));
-    const auto expert = static_cast<size_t>(e);
-    const at::Tensor gate_up =
-        packed_linear(weights_, w.expert_gate_up[expert], x.index_select(0, token));
-    const at::Tensor inner = activate(gate_up.narrow(1, 0, shape.d_expert)) *
-                             gate_up.narrow(1, shape.d_expert, shape.d_expert);
-    const at::Tensor y = packed_linear(weights_, w.expert_down[expert], inner);
-    out = out.index_add(0, token, y * weight.unsqueeze(1));
+  // Every (token, expert) pair is a row; rows of one expert lie together.
+  const at::Tensor order = chosen.flatten().argsort(/*stable=*/true, /*dim=*/0);
+  const at::Tensor token = order.div(shape.n_experts_used, "floor");
+  const at::Tensor counts = chosen.flatten().bincount({}, shape.n_experts);
+  const std::vector<at::Tensor> inputs = x.index_select(0, token).split_with_sizes(
+      {counts.data_ptr<int64_t>(), static_cast<size_t>(shape.n_experts)});
+  std::vector<at::Tensor> outputs;
+  for (size_t e = 0; e < inputs.size(); ++e) {
+    if (inputs[e].size(0) == 0) continue;
+    const at::Tensor gate_up = packed_linear(weights_, w.expert_gate_up[e], inputs[e]);
+    const std::vector<at::Tensor> halves = gate_up.chunk(2, 1);
+    outputs.push_back(packed_linear(weights_, w.expert_down[e], gated(halves[0], halves[1])));
   }
-  return out;
+  const at::Tensor weighted =
+      at::cat(outputs) * weights.flatten().index_select(0, order).unsqueeze(1);
+  return at::zeros_like(x).index_add(0, token, weighted);
 }
 
 }  // namespace lapidary

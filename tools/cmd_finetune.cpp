@@ -107,6 +107,10 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
   sub.add_option("--keep-checkpoints", o.checkpoint_keep,
                  "Checkpoints kept; older ones are removed")
       ->capture_default_str();
+  sub.add_option("--precision", o.precision,
+                 "Operands of products: bf16, f32, or auto, the faster one here; sums are float32")
+      ->check(CLI::IsMember({"auto", "bf16", "f32"}))
+      ->capture_default_str();
   sub.add_option("--checkpoint-steps", o.checkpoint_steps,
                  "Steps between checkpoints to resume from; 0: only when interrupted")
       ->capture_default_str();

@@ -1,6 +1,4 @@
-// RMSNorm and rotary embedding with gradients: the two small operations of every layer.
-//
-// RMSNorm is a custom function because autograd of the plain formula would keep four copies of x.
+// Rotary embedding with gradients. Autograd of the plain formula suffices: it is linear.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,9 +9,6 @@
 #include "formats/model_config.h"
 
 namespace lapidary {
-
-// x * rsqrt(mean(x^2) + eps) * weight over the last dimension; weight [width] without gradient.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 struct RopeTables {
   at::Tensor cos, sin;  // [n_tokens, 1, head_dim / 2]

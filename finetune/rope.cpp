@@ -1,35 +1,13 @@
-// Gradient of RMSNorm, and rotation angles for the three kinds of RoPE.
-#include "finetune/norm_rope.h"
+// Rotation angles for the three kinds of RoPE.
+#include "finetune/rope.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
 #include <numbers>
 
 namespace lapidary {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-// With r = rsqrt(mean(x^2) + eps): y = x r w, and dx = r (dy w) - x r^3 mean(dy w x).
-struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
-                            double eps) {
-    const at::Tensor r = x.square().mean(-1, true).add_(eps).rsqrt_();
-    context->save_for_backward({x, r, weight});
-    return (x * r).mul_(weight);
-  }
-
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &r = saved[1];
-    const at::Tensor g = gradients[0] * saved[2];
-    const at::Tensor mean = (g * x).mean(-1, true).mul_(r).mul_(r);
-    return {(g - x * mean).mul_(r), at::Tensor(), at::Tensor()};
-  }
-};
 
 // Rotation speed of pair i in radians per position.
 double inverse_frequency(const RopeConfig& rope, int head_dim, int i) {
@@ -51,10 +29,6 @@ double inverse_frequency(const RopeConfig& rope, int head_dim, int i) {
 }
 
 }  // namespace
-
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return RmsNormFunction::apply(x, weight, eps);
-}
 
 RopeTables rope_tables(const RopeConfig& rope, int head_dim,
                        const std::vector<int64_t>& positions) {
