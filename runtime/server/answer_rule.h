@@ -15,12 +15,12 @@
 namespace lapidary::server {
 
 struct KeyedRule {
-  std::string key;    // equal exactly when the rules are
-  std::string param;  // the field that asks for it
+  std::string key;  // equal exactly when the rules are
   Rule rule;
 };
 
-// `prompt_tail` may have opened a thought. Nothing: the answer is free.
+// `prompt_tail` may have opened a thought. Nothing: the answer is free. Throws as
+// tool_calls_rule().
 std::optional<KeyedRule> answer_rule(const Ask& ask, ReplyFormat format,
                                      std::string_view prompt_tail);
 

@@ -15,6 +15,14 @@
 namespace lapidary::server {
 namespace {
 
+// Llama 3 writes calls as bare JSON: without tools an answer in JSON is none.
+ReplyFormat format_of(const Ask& ask, ReplyFormat of_model) {
+  const bool has_tools = !ask.tools_json.empty() && ask.tool_choice != ToolChoice::kNone;
+  if (!ask.is_chat() || (of_model == ReplyFormat::kLlama3 && !has_tools))
+    return ReplyFormat::kPlain;
+  return of_model;
+}
+
 constexpr size_t kTailBytes = 64;  // of a prompt, for the reply's parser
 
 class Answering : public std::enable_shared_from_this<Answering> {
@@ -30,7 +38,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
 
   void start() {
     const Prompts prompts = make_prompts(ask_, *use_.model);
-    check_prompts(prompts, *use_.model, 1);
+    check_prompts(prompts, *use_.model, 1, ask_.is_chat() ? ask_.chat_param : "prompt");
     const std::string tail = prompts.chat_text.substr(
         prompts.chat_text.size() - std::min(prompts.chat_text.size(), kTailBytes));
     prepare(prompts, tail);
@@ -43,7 +51,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
 
  private:
   void prepare(const Prompts& prompts, const std::string& tail) {
-    const ReplyFormat format = ask_.is_chat() ? use_.model->reply_format() : ReplyFormat::kPlain;
+    const ReplyFormat format = format_of(ask_, use_.model->reply_format());
     const AnswerSource source{use_.model->tokenizer(), use_.model->stop_ids(), format, tail};
     for (const auto& prompt : prompts.tokens) {
       usage_.prompt_tokens += static_cast<int64_t>(prompt.size());
@@ -51,6 +59,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
     }
     last_token_.resize(streams_.size());
     n_left_ = streams_.size();
+    if (ask_.stream) writer_->begin(usage_.prompt_tokens, early_);
   }
 
   Request common_request(const std::string& tail) const {
@@ -62,8 +71,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
       if (id < 0 || id >= model.vocab_size())
         refuse_field("logit_bias", "token " + std::to_string(id) + " is outside the vocabulary");
     request.stop_ids = model.stop_ids();
-    if (const auto rule = answer_rule(ask_, model.reply_format(), tail))
-      request.constraint = compile(*rule);
+    request.constraint = constraint(tail);
     request.adapter = use_.adapter;
     request.n_log_probabilities = ask_.n_log_probabilities;
     request.account = options_.account;
@@ -71,12 +79,14 @@ class Answering : public std::enable_shared_from_this<Answering> {
     return request;
   }
 
-  // A rule too large is the request's fault, not the machine's.
-  std::shared_ptr<const Constraint> compile(const KeyedRule& rule) const {
+  // A rule that cannot be had is the request's fault, not the machine's.
+  std::shared_ptr<const Constraint> constraint(const std::string& tail) const {
+    const char* param = ask_.tools_json.empty() ? "response_format" : "tools";
     try {
-      return use_.model->constraint(rule.key, rule.rule);
+      const auto rule = answer_rule(ask_, use_.model->reply_format(), tail);
+      return rule ? use_.model->constraint(rule->key, rule->rule) : nullptr;
     } catch (const Error& e) {
-      throw ApiError({400, std::string("the answer's form: ") + e.what(), rule.param});
+      throw ApiError({400, std::string("the answer's form: ") + e.what(), param});
     }
   }
 
@@ -105,9 +115,7 @@ class Answering : public std::enable_shared_from_this<Answering> {
       HttpResponse head;
       head.content_type = "text/event-stream; charset=utf-8";
       head.headers.push_back({"Cache-Control", "no-cache"});
-      writer_->begin(usage_.prompt_tokens, head.body);
-      head.body += early_;
-      early_.clear();
+      head.body = std::move(early_);
       exchange_->begin_stream(std::move(head));
     }
     if (n_left_ == 0) end();

@@ -32,6 +32,11 @@ constexpr Route kRoutes[] = {
     {"GET", "/v1/models", list_models},
     {"GET", "/v1/models/", show_model},
     {"POST", "/v1/chat/completions", chat_completions},
+    {"POST", "/v1/completions", completions},
+    {"POST", "/v1/responses", responses},
+    {"POST", "/v1/messages", messages, false, true},
+    {"POST", "/v1/messages/count_tokens", count_tokens, false, true},
+    {"POST", "/v1/embeddings", embeddings},
     {"POST", "/tokenize", tokenize},
     {"POST", "/detokenize", detokenize},
 };

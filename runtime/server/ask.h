@@ -26,7 +26,8 @@ struct Ask {
 
   // Chat: messages and tools in the form of chat completions, as templates take them.
   std::string messages_json, tools_json;
-  std::string template_json;  // object of further template variables, or empty
+  const char* chat_param = "messages";  // the field that the messages come from
+  std::string template_json;            // object of further template variables, or empty
   // Not chat: texts or tokens as they are.
   std::vector<std::string> texts;
   std::vector<std::vector<int32_t>> token_prompts;

@@ -18,6 +18,13 @@ int32_t token_of(const std::string& name, const Fields& bias) {
   return id;
 }
 
+std::vector<int32_t> token_list(const Fields& list) {
+  std::vector<int32_t> ids;
+  for (const Fields& id : list.items())
+    ids.push_back(static_cast<int32_t>(id.as_integer(0, INT32_MAX)));
+  return ids;
+}
+
 }  // namespace
 
 std::vector<std::string> read_texts(const Fields& value, size_t max_items) {
@@ -33,6 +40,28 @@ std::vector<std::string> read_texts(const Fields& value, size_t max_items) {
   for (const std::string& text : texts)
     if (text.empty()) value.refuse("has an empty string");
   return texts;
+}
+
+void read_prompts(const Fields& prompt, size_t max_items, Ask& ask) {
+  using Kind = Fields::Kind;
+  if (prompt.kind() == Kind::kText) {
+    ask.texts = {prompt.as_text()};
+    return;
+  }
+  const std::vector<Fields> items = prompt.items();
+  if (items.empty()) prompt.refuse("is empty");
+  if (items.front().kind() == Kind::kNumber) {
+    ask.token_prompts = {token_list(prompt)};
+    return;
+  }
+  if (items.size() > max_items) prompt.refuse("has too many items; send fewer at a time");
+  const bool are_texts = items.front().kind() == Kind::kText;
+  for (const Fields& item : items) {
+    if (are_texts)
+      ask.texts.push_back(item.as_text());
+    else
+      ask.token_prompts.push_back(token_list(item));
+  }
 }
 
 bool thinks(const Fields& effort) {

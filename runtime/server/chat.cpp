@@ -43,29 +43,6 @@ void read_log_probabilities(const Fields& body, Ask& ask) {
 
 }  // namespace
 
-void read_tool_choice(const Fields& body, Ask& ask) {
-  ask.tools_json = chat_tools(body);
-  ask.parallel_tool_calls = body.flag("parallel_tool_calls").value_or(true);
-  const auto choice = body.member("tool_choice");
-  if (!choice) return;
-  if (choice->kind() == Fields::Kind::kText) {
-    const std::string word = choice->as_text();
-    if (word == "none")
-      ask.tool_choice = ToolChoice::kNone;
-    else if (word == "required")
-      ask.tool_choice = ToolChoice::kRequired;
-    else if (word != "auto")
-      choice->refuse("expected none, auto, required or a function");
-  } else {
-    const auto function = choice->object("function");
-    ask.tool_name = function ? function->need_text("name") : choice->need_text("name");
-    ask.tool_choice = ToolChoice::kNamed;
-  }
-  if (ask.tools_json.empty() && ask.tool_choice != ToolChoice::kAuto &&
-      ask.tool_choice != ToolChoice::kNone)
-    choice->refuse("needs tools");
-}
-
 ChatAsk read_chat(const Fields& body) {
   ChatAsk chat;
   Ask& ask = chat.ask;
@@ -73,6 +50,7 @@ ChatAsk read_chat(const Fields& body) {
   ask.messages_json = chat_messages(body);
   ask.max_tokens = body.integer("max_completion_tokens", 1, kMostTokens);
   if (!ask.max_tokens) ask.max_tokens = body.integer("max_tokens", 1, kMostTokens);
+  ask.tools_json = chat_tools(body);
   read_tool_choice(body, ask);
   read_form(body, ask);
   read_thinking(body, ask);

@@ -12,39 +12,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Parts in a row are one text: templates differ in what they make of lists.
-std::string content_text(const Fields& content) {
-  if (content.kind() == Fields::Kind::kText) return content.as_text();
-  if (content.kind() != Fields::Kind::kArray)
-    content.refuse("expected a string or a list of parts");
-  std::string text;
-  for (const Fields& part : content.items()) {
-    const std::string type = part.need_text("type");
-    if (type == "text" || type == "input_text" || type == "output_text")
-      text += part.need_text("text");
-    else if (type == "refusal")
-      text += part.need_text("refusal");
-    else
-      part.refuse(
-          fmt::format("parts of type \"{}\" are not supported; this server takes text", type));
-  }
-  return text;
-}
-
-Json call_arguments(const Fields& function) {
-  const auto arguments = function.member("arguments");
-  if (!arguments) return Json::object();
-  if (arguments->kind() == Fields::Kind::kObject) return Json::parse(arguments->json());
-  const std::string text = arguments->as_text();
-  if (text.empty()) return Json::object();
-  // The model may have written them: what is no object is passed on as it is.
-  try {
-    return Json::parse(Fields::parse(text).json());
-  } catch (const ApiError&) {
-    return text;
-  }
-}
-
 Json tool_calls(const std::vector<Fields>& calls) {
   Json out = Json::array();
   for (const Fields& call : calls) {
@@ -52,8 +19,10 @@ Json tool_calls(const std::vector<Fields>& calls) {
     if (!function) call.refuse("expected a function");
     Json one{{"type", "function"}};
     if (const auto id = call.text("id")) one["id"] = *id;
-    one["function"] = {{"name", function->need_text("name")},
-                       {"arguments", call_arguments(*function)}};
+    const auto arguments = function->member("arguments");
+    one["function"] = {
+        {"name", function->need_text("name")},
+        {"arguments", arguments ? Json::parse(call_arguments_json(*arguments)) : Json::object()}};
     out.push_back(std::move(one));
   }
   return out;
@@ -85,6 +54,47 @@ Json message_of(const Fields& message) {
 
 }  // namespace
 
+// Parts in a row are one text: templates differ in what they make of lists.
+std::string content_text(const Fields& content) {
+  if (content.kind() == Fields::Kind::kText) return content.as_text();
+  if (content.kind() != Fields::Kind::kArray)
+    content.refuse("expected a string or a list of parts");
+  std::string text;
+  for (const Fields& part : content.items()) {
+    const std::string type = part.need_text("type");
+    if (type == "text" || type == "input_text" || type == "output_text")
+      text += part.need_text("text");
+    else if (type == "refusal")
+      text += part.need_text("refusal");
+    else
+      part.refuse(
+          fmt::format("parts of type \"{}\" are not supported; this server takes text", type));
+  }
+  return text;
+}
+
+// The model may have written them: what is no object is passed on as it is.
+std::string call_arguments_json(const Fields& arguments) {
+  if (arguments.kind() == Fields::Kind::kObject) return arguments.json();
+  const std::string text = arguments.as_text();
+  if (text.empty()) return "{}";
+  try {
+    return Fields::parse(text).json();
+  } catch (const ApiError&) {
+    return Json(text).dump();
+  }
+}
+
+std::string declaration_json(const Fields& function, const char* parameters) {
+  Json one{{"name", function.need_text("name")},
+           {"description", function.text("description").value_or("")}};
+  const auto schema = function.object(parameters);
+  one["parameters"] = schema ? Json::parse(schema->json())
+                             : Json{{"type", "object"}, {"properties", Json::object()}};
+  if (const auto strict = function.flag("strict")) one["strict"] = *strict;
+  return one.dump();
+}
+
 std::string chat_messages(const Fields& body) {
   const std::vector<Fields> messages = body.need_array("messages");
   if (messages.empty()) refuse_field("messages", "expected at least one message");
@@ -105,15 +115,32 @@ std::string chat_tools(const Fields& body) {
       tool.refuse(fmt::format("type \"{}\": expected function", excerpt(type)));
     const auto function = tool.object("function");
     if (!function) tool.refuse("expected a function");
-    Json one{{"name", function->need_text("name")},
-             {"description", function->text("description").value_or("")}};
-    const auto parameters = function->object("parameters");
-    one["parameters"] = parameters ? Json::parse(parameters->json())
-                                   : Json{{"type", "object"}, {"properties", Json::object()}};
-    if (const auto strict = function->flag("strict")) one["strict"] = *strict;
-    out.push_back({{"type", "function"}, {"function", std::move(one)}});
+    out.push_back({{"type", "function"},
+                   {"function", Json::parse(declaration_json(*function, "parameters"))}});
   }
   return out.dump();
+}
+
+void read_tool_choice(const Fields& body, Ask& ask) {
+  ask.parallel_tool_calls = body.flag("parallel_tool_calls").value_or(true);
+  const auto choice = body.member("tool_choice");
+  if (!choice) return;
+  if (choice->kind() == Fields::Kind::kText) {
+    const std::string word = choice->as_text();
+    if (word == "none")
+      ask.tool_choice = ToolChoice::kNone;
+    else if (word == "required")
+      ask.tool_choice = ToolChoice::kRequired;
+    else if (word != "auto")
+      choice->refuse("expected none, auto, required or a function");
+  } else {
+    const auto function = choice->object("function");
+    ask.tool_name = function ? function->need_text("name") : choice->need_text("name");
+    ask.tool_choice = ToolChoice::kNamed;
+  }
+  if (ask.tools_json.empty() && ask.tool_choice != ToolChoice::kAuto &&
+      ask.tool_choice != ToolChoice::kNone)
+    choice->refuse("needs tools");
 }
 
 }  // namespace lapidary::server

@@ -41,14 +41,6 @@ const char* finish_reason(const Answer& answer) {
   return answer.reply.calls.empty() ? "stop" : "tool_calls";
 }
 
-Json usage_of(const Usage& usage) {
-  return {{"prompt_tokens", usage.prompt_tokens},
-          {"completion_tokens", usage.new_tokens},
-          {"total_tokens", usage.prompt_tokens + usage.new_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
-          {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}}};
-}
-
 class ChatWriter : public AnswerWriter {
  public:
   ChatWriter(const ChatAsk& chat, const std::string& model)
@@ -77,7 +69,7 @@ class ChatWriter : public AnswerWriter {
     }
     Json out = head("chat.completion");
     out["choices"] = std::move(choices);
-    out["usage"] = usage_of(usage);
+    out["usage"] = Json::parse(openai_usage(usage));
     return text_of(out);
   }
 
@@ -121,7 +113,7 @@ class ChatWriter : public AnswerWriter {
     if (include_usage_) {
       Json chunk = head("chat.completion.chunk");
       chunk["choices"] = Json::array();
-      chunk["usage"] = usage_of(usage);
+      chunk["usage"] = Json::parse(openai_usage(usage));
       append_event(out, "", text_of(chunk));
     }
     append_event(out, "", "[DONE]");
@@ -161,6 +153,15 @@ class ChatWriter : public AnswerWriter {
 };
 
 }  // namespace
+
+std::string openai_usage(const Usage& usage) {
+  return Json{{"prompt_tokens", usage.prompt_tokens},
+              {"completion_tokens", usage.new_tokens},
+              {"total_tokens", usage.prompt_tokens + usage.new_tokens},
+              {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+              {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}}}
+      .dump();
+}
 
 std::unique_ptr<AnswerWriter> make_chat_writer(const ChatAsk& chat, const std::string& model) {
   return std::make_unique<ChatWriter>(chat, model);

@@ -15,9 +15,8 @@ struct ChatAsk {
   bool include_usage = false;  // a last chunk of a stream with the usage
 };
 ChatAsk read_chat(const Fields& body);
-// tools, tool_choice, parallel_tool_calls.
-void read_tool_choice(const Fields& body, Ask& ask);
-
+// {"prompt_tokens", "completion_tokens", "total_tokens", ...}
+std::string openai_usage(const Usage& usage);
 std::unique_ptr<AnswerWriter> make_chat_writer(const ChatAsk& chat, const std::string& model);
 
 }  // namespace lapidary::server

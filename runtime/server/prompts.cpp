@@ -50,8 +50,8 @@ Prompts make_prompts(const Ask& ask, const ServedModel& model) {
   return prompts;
 }
 
-void check_prompts(const Prompts& prompts, const ServedModel& model, int64_t room) {
-  const char* param = prompts.chat_text.empty() ? "prompt" : "messages";
+void check_prompts(const Prompts& prompts, const ServedModel& model, int64_t room,
+                   const char* param) {
   for (const std::vector<int32_t>& ids : prompts.tokens) {
     if (ids.empty()) refuse_field(param, "is empty");
     for (const int32_t id : ids)

@@ -16,9 +16,10 @@ struct Prompts {
 
 // Throws ApiError 400 for what the template refuses.
 Prompts make_prompts(const Ask& ask, const ServedModel& model);
-// Throws ApiError 400 for an empty prompt, an unknown token, and a prompt that leaves less than
-// `room` tokens of the context.
-void check_prompts(const Prompts& prompts, const ServedModel& model, int64_t room);
+// Throws ApiError 400, blaming `param`, for an empty prompt, an unknown token, and a prompt that
+// leaves less than `room` tokens of the context.
+void check_prompts(const Prompts& prompts, const ServedModel& model, int64_t room,
+                   const char* param);
 
 // The wish over the model's defaults; another seed each time unless one is wished for.
 SamplingOptions sampling_of(const SamplingWish& wish, SamplingOptions defaults);
