@@ -10,12 +10,14 @@
 #       llama.cpp on our GGUF files beside transformers and ourselves: table of docs/interop.md
 #   tools/bench_peer.sh quality [--models DIR...] [--calibrate FILE] [--text FILE] [--tasks FILE]
 #       loss per size of quantized weights, both calibrated on the same text: table of docs/results.md
+#   tools/bench_peer.sh serve [--streams N] [--prompt-tokens N] [--new-tokens N] [--prefix N]
+#       many answers at once from both servers: table of docs/serving.md
 #
 # The first run builds llama.cpp (some minutes) and writes the models (3 GB for e2b) into the user's
 # cache folder; set LAPIDARY_BENCH_DIR to put the models elsewhere.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-case "${1:-}" in -h | --help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 
 source "$root/tools/setup.sh"
 source "$root/tools/peer/llama_cpp.sh"
@@ -23,11 +25,15 @@ build release lapidary
 build_llama_cpp
 
 what=speed
-case "${1:-}" in speed | kv | gguf | quality) what=$1; shift ;; esac
+case "${1:-}" in speed | kv | gguf | quality | serve) what=$1; shift ;; esac
 extra=()
 if [ $what = quality ]; then
   build_llama_quantize
   extra=(--llama-imatrix "$llama_imatrix" --llama-quantize "$llama_quantize")
+fi
+if [ $what = serve ]; then
+  build_llama_server
+  extra=(--llama-server "$llama_server")
 fi
 exec python3 "$root/tools/peer/compare_$what.py" --lapidary "$root/build/release/lapidary" \
   --llama-bench "$llama_bench" --llama-driver "$llama_driver" --llama-version "$llama_version" \

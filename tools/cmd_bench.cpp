@@ -8,6 +8,7 @@
 #include "formats/file.h"
 #include "quantize/random_weights.h"
 #include "runtime/bench/bench.h"
+#include "runtime/bench/stream_bench.h"
 #include "runtime/kv_choice.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/progress.h"
@@ -64,9 +65,34 @@ void print_table(const BenchReport& report) {
     fmt::print("\nOther work on this machine disturbed some repetitions; close it and repeat.\n");
 }
 
+void print_json(const StreamOptions& options, const StreamReport& r) {
+  const Json json{{"streams", options.n_streams},
+                  {"prompt_tokens", options.prompt_tokens},
+                  {"new_tokens", options.new_tokens},
+                  {"tokens_per_second", r.tokens_per_second},
+                  {"step_share", r.step_share},
+                  {"seconds_to_first", {{"median", r.first_median}, {"p99", r.first_p99}}},
+                  {"seconds_between", {{"median", r.gap_median}, {"p99", r.gap_p99}}},
+                  {"cached_tokens", r.counters.cached_tokens},
+                  {"drafted_tokens", r.counters.drafted_tokens},
+                  {"accepted_tokens", r.counters.accepted_tokens},
+                  {"steps", r.counters.steps}};
+  fmt::print("{}\n", json.dump());
+}
+
+void print_table(const StreamOptions& options, const StreamReport& r) {
+  fmt::print("{} streams of {} + {} tokens: {:.1f} new tokens/s in all, {:.1f} % of it in steps\n",
+             options.n_streams, options.prompt_tokens, options.new_tokens, r.tokens_per_second,
+             100 * r.step_share);
+  fmt::print(
+      "first token after {:.0f} ms (99 %: {:.0f}), then one every {:.0f} ms (99 %: {:.0f})\n",
+      1e3 * r.first_median, 1e3 * r.first_p99, 1e3 * r.gap_median, 1e3 * r.gap_p99);
+}
+
 struct BenchCommand {
   std::string model, tests = "pp512,tg32", weights = "w4", output;
   int repetitions = 5, batch_tokens = EngineOptions().max_batch_tokens;
+  StreamOptions streams{.n_streams = 0};
   SyntheticModel synthetic;
   ModelOptions model_options;
   OutputOptions out;
@@ -94,9 +120,23 @@ struct BenchCommand {
     std::shared_ptr<const Adapter> adapter;
     if (!model_options.adapter.empty()) adapter = Adapter::load(model_options.adapter, *loaded);
     options.adapter = adapter.get();
+    if (streams.n_streams > 0) return measure_streams(loaded, options);
     ProgressLine progress(out.quiet);
     const BenchReport report = run_bench(loaded, options, progress.events());
     out.json ? print_json(report) : print_table(report);
+    return 0;
+  }
+
+  int measure_streams(std::shared_ptr<const Model> loaded, const BenchOptions& bench) const {
+    StreamOptions options = streams;
+    options.engine = bench.engine;
+    options.engine.max_logits = std::max(EngineOptions().max_logits, options.n_streams);
+    options.scheduler.kv = bench.kv;
+    options.scheduler.prefix_bytes = uint64_t{1} << 30;
+    options.sampling.top_k = kMostBest;  // what the models' own settings ask for
+    ProgressLine progress(out.quiet);
+    const StreamReport report = run_streams(std::move(loaded), options, progress.events());
+    out.json ? print_json(options, report) : print_table(options, report);
     return 0;
   }
 
@@ -148,6 +188,26 @@ void add_bench(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  StreamOptions& streams = command->streams;
+  sub->add_option("--streams", streams.n_streams, "Measure N answers at once instead of --tests")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024));
+  sub->add_option("--prompt-tokens", streams.prompt_tokens, "Of each stream")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  sub->add_option("--shared-tokens", streams.shared_tokens, "Of these, the same in all streams")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str();
+  sub->add_option("--new-tokens", streams.new_tokens, "Of each stream")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  sub->add_option("--draft", streams.scheduler.draft_tokens, "Tokens guessed ahead at most")
+      ->type_name("N")
+      ->check(CLI::Range(0, kRollbackTokens - 1))
+      ->capture_default_str();
   add_model_options(*sub, command->model_options);
   sub->add_option("--synthetic", command->synthetic.shape,
                   "Write random weights of a true shape instead: e2b, e4b, 26b-a4b, 31b")
@@ -167,6 +227,7 @@ void add_bench(CLI::App& app, Action& action) {
   sub->footer(
       "Examples:\n  lapidary bench model.lap\n"
       "  lapidary bench model.lap --tests pp512,tg32,tg32@d32768 --threads 8 --json\n"
+      "  lapidary bench model.lap --streams 16 --new-tokens 128\n"
       "  lapidary bench --synthetic e2b --weights w4 -o e2b-w4.lap\n"
       "  lapidary bench --synthetic 26b-a4b --layers 6 -o cut.lap");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });

@@ -10,6 +10,7 @@
 #include "formats/file.h"
 #include "runtime/chat_session.h"
 #include "runtime/kv_choice.h"
+#include "tools/cli/batch_run.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/constraint_options.h"
 #include "tools/cli/progress.h"
@@ -22,6 +23,7 @@ namespace {
 
 struct RunCommand {
   std::string model, mode, prompt, prompt_file, system, tools_file, save_file, load_file;
+  BatchOptions batched;
   bool raw = false, greedy = false;
   int64_t max_tokens = 256, context = 4096;
   SamplingOptions sampling;  // what the command line says; the rest comes from the model
@@ -53,11 +55,20 @@ struct RunCommand {
       fail(ErrorCode::kUsage, "--raw uses no chat template; drop --system, --tools and chat");
     if (mode == "chat" && (!prompt.empty() || !prompt_file.empty()))
       fail(ErrorCode::kUsage, "run chat reads what you type; drop -p and -f, or the word chat");
+    if (!batched.input.empty() && (!mode.empty() || !prompt.empty() || !prompt_file.empty() ||
+                                   !save_file.empty() || !load_file.empty()))
+      fail(ErrorCode::kUsage, "--batch takes its prompts from {}; drop chat, -p, -f and sessions",
+           batched.input);
+    if (batched.input.empty() != batched.output.empty())
+      fail(ErrorCode::kUsage, "--batch IN.jsonl and -o OUT.jsonl belong together");
     const EngineScorerOptions how = model_options.scorer_options();
     const std::shared_ptr<const Model> m = Model::load(model);
     std::shared_ptr<const Adapter> adapter;
     if (!model_options.adapter.empty()) adapter = Adapter::load(model_options.adapter, *m);
     Engine engine(m, how.engine);
+    if (!batched.input.empty())
+      return batch(engine, resolved_sampling(sub, *m), kv_for(how.kv, m->file().metadata()),
+                   adapter);
 
     ChatOptions options;
     options.system = system;
@@ -78,6 +89,27 @@ struct RunCommand {
     const Started started{engine, options, session ? &*session : nullptr,
                           adapter ? adapter_identity(model_options.adapter) : ""};
     return mode == "chat" ? chat(started) : once(started);
+  }
+
+  int batch(Engine& engine, const SamplingOptions& resolved, const KvOptions& kv,
+            const std::shared_ptr<const Adapter>& adapter) const {
+    BatchRun run;
+    run.files = batched;
+    run.defaults = {max_tokens, resolved};
+    run.raw = raw;
+    run.system = system;
+    if (!tools_file.empty()) run.tools_json = read_json(tools_file);
+    run.adapter = adapter;
+    const Model& m = engine.model();
+    run.constraint = constraint.compile(m.tokenizer(), m.config().eos_ids);
+    run.scheduler.context = context;
+    run.scheduler.kv = kv;
+    ProgressLine progress(out.quiet);
+    Events events = progress.events();
+    events.cancelled = &interrupted_flag();
+    const BatchSummary done = run_batch(engine, run, events);
+    print_summary(run, done, out);
+    return done.failed > 0 ? 1 : 0;
   }
 
   struct Started {
@@ -222,6 +254,7 @@ void add_run(CLI::App& app, Action& action) {
   sub->add_option("--load-session", command->load_file,
                   "Go on where --save-session stopped, with the same model, adapter and KV cache")
       ->type_name("FILE");
+  add_batch_options(*sub, command->batched);
   sub->add_flag("--raw", command->raw, "No chat template: BOS and the text as it is");
   sub->add_flag("--greedy", command->greedy, "Always the most likely token");
   sub->add_option("--max-tokens", command->max_tokens, "New tokens at most")
@@ -251,6 +284,7 @@ void add_run(CLI::App& app, Action& action) {
       "Examples:\n  lapidary run model.lap -p 'What is the capital of Peru?'\n"
       "  lapidary run model.lap -p 'Name and age: ...' --json-schema person.json\n"
       "  lapidary run model.lap chat --adapter tuned/\n"
+      "  lapidary run model.lap --batch questions.jsonl -o answers.jsonl\n"
       "  lapidary run model.lap --raw --greedy -p 'Once upon' --max-tokens 50 --json");
   sub->callback(
       [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });

@@ -19,6 +19,24 @@ double log_sum(std::span<const float> logits) {
 
 }  // namespace
 
+const char* to_string(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kContext:
+      return "context";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kDeadline:
+      return "deadline";
+    case FinishReason::kError:
+      return "error";
+  }
+  return "";
+}
+
 Answer::Answer(RequestId id, Request request, const ModelConfig& config, int64_t context)
     : id_(id),
       request_(std::move(request)),
@@ -30,7 +48,7 @@ Answer::Answer(RequestId id, Request request, const ModelConfig& config, int64_t
   if (request_.wants_mean_state) state_sum_.resize(static_cast<size_t>(config.d_model));
 }
 
-void Answer::begin(std::unique_ptr<Sequence> sequence) {
+void Answer::begin(std::unique_ptr<Sequence> sequence, int draft_tokens) {
   LAPIDARY_CHECK(sequence->length() == 0 && sequence->capacity() >= capacity_);
   sequence_ = std::move(sequence);
   if (request_.max_tokens == 0) return;
@@ -38,7 +56,10 @@ void Answer::begin(std::unique_ptr<Sequence> sequence) {
   sampler_->record_prompt(tokens_);
   if (request_.constraint) matcher_.emplace(request_.constraint);
   constrains_ = request_.constrain_after < 0;
-  // Only the empty answer may follow: the prompt is read all the same, as generate() does.
+  if (draft_tokens > 0) {
+    drafter_ = std::make_unique<LookupDrafter>();
+    draft_length_.emplace(draft_tokens);
+  }
   if (!request_.logit_bias.empty()) biased_.resize(static_cast<size_t>(vocab_size_));
 }
 
@@ -60,41 +81,76 @@ int Answer::n_best() const {
 }
 
 BatchItem Answer::next(int64_t n_tokens) {
-  const int64_t n = std::min<int64_t>(n_tokens, std::ssize(tokens_) - n_fed_);
-  BatchItem item{sequence_.get(), std::span(tokens_).subspan(size_t(n_fed_), size_t(n)), n,
-                 request_.adapter.get()};
-  if (in_prompt() && !state_sum_.empty()) item.state_sum = state_sum_.data();
+  BatchItem item{sequence_.get(), {}, 0, request_.adapter.get()};
+  n_guessed_ = n_held_ = 0;
+  if (!in_prompt()) {
+    fed_.assign(1, tokens_.back());
+    guess(n_tokens - 1);
+    item.tokens = fed_;
+    n_wanted_ = std::ssize(fed_);
+    n_fed_ = std::ssize(tokens_);
+    return item;
+  }
+  const int64_t n = std::min(n_tokens, prompt_left());
+  item.tokens = std::span(tokens_).subspan(size_t(n_fed_), size_t(n));
+  if (!state_sum_.empty()) item.state_sum = state_sum_.data();
   n_fed_ += n;
-  n_wanted_ = n_fed_ == std::ssize(tokens_) && sampler_ ? 1 : 0;
+  n_wanted_ = in_prompt() || !sampler_ ? 0 : 1;
   item.logits_from = n - n_wanted_;
   return item;
 }
 
+// What the constraint leaves no choice about, else what the text suggests. Guesses behind the end
+// of the answer or of the sequence would be for nothing.
+void Answer::guess(int64_t most) {
+  if (!drafter_) return;
+  most = std::min({most, draft_length_->next(), request_.max_tokens - n_given_ - 1,
+                   capacity_ - std::ssize(tokens_)});
+  if (most <= 0) return;
+  if (is_constrained()) {
+    const std::vector<int32_t> forced = matcher_->forced_tokens();
+    fed_.insert(fed_.end(), forced.begin(), forced.begin() + std::min(most, std::ssize(forced)));
+  }
+  if (fed_.size() == 1) drafter_->guess({tokens_, *sequence_}, most, fed_);
+  n_guessed_ = std::ssize(fed_) - 1;
+}
+
 void Answer::choose(const AnswerRows& rows) noexcept {
   try {
-    if (n_fed_ < std::ssize(tokens_)) return;
+    if (in_prompt()) return;
     if (!sampler_) {
       reason_ = FinishReason::kLength;
       return;
     }
     if (n_given_ == 0 && is_constrained() && matcher_->is_finished()) {
-      reason_ = FinishReason::kStop;
+      reason_ = FinishReason::kStop;  // only the empty answer follows the constraint
       return;
     }
-    TokenEvent event{};
-    event.token = pick(rows, 0, event);
-    sampler_->record(event.token);
-    tokens_.push_back(event.token);
-    if (is_constrained()) {
-      LAPIDARY_CHECK(matcher_->accept(event.token));
-    } else if (event.token == request_.constrain_after) {
-      constrains_ = true;
+    for (int64_t row = 0; !reason_; ++row) {
+      chosen_.push_back(choose_one(rows, row));
+      const int32_t token = chosen_.back().token;
+      reason_ = end_after(token);
+      if (row == n_guessed_ || token != fed_[size_t(row + 1)]) break;
+      ++n_held_;
     }
-    reason_ = end_after(event.token);
-    chosen_.push_back(std::move(event));
+    if (n_held_ < n_guessed_) sequence_->truncate(sequence_->length() - (n_guessed_ - n_held_));
+    if (draft_length_) draft_length_->record(n_guessed_, n_held_);
   } catch (const std::exception& e) {
     fail(e.what());
   }
+}
+
+TokenEvent Answer::choose_one(const AnswerRows& rows, int64_t row) {
+  TokenEvent event{};
+  event.token = pick(rows, row, event);
+  sampler_->record(event.token);
+  tokens_.push_back(event.token);
+  if (is_constrained()) {
+    LAPIDARY_CHECK(matcher_->accept(event.token));
+  } else if (event.token == request_.constrain_after) {
+    constrains_ = true;
+  }
+  return event;
 }
 
 int32_t Answer::pick(const AnswerRows& rows, int64_t row, TokenEvent& event) {
@@ -134,7 +190,7 @@ std::optional<FinishReason> Answer::end_after(int32_t token) const {
   if (is_constrained() && matcher_->is_finished()) return FinishReason::kStop;
   const int64_t n_new = std::ssize(tokens_) - n_prompt_;
   if (n_new == request_.max_tokens) return FinishReason::kLength;
-  if (std::ssize(tokens_) > capacity_) return FinishReason::kContext;
+  if (std::ssize(tokens_) > capacity_) return FinishReason::kContext;  // all but the last are held
   return std::nullopt;
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "runtime/engine.h"
+#include "runtime/scheduler/drafter.h"
 #include "runtime/scheduler/request.h"
 #include "runtime/scheduler/scheduler.h"
 
@@ -35,8 +36,9 @@ class Answer {
     return request_.deadline && *request_.deadline <= now;
   }
 
-  // Makes what a running answer needs; the sequence must be empty and hold capacity().
-  void begin(std::unique_ptr<Sequence> sequence);
+  // Makes what a running answer needs; the sequence must be empty and hold capacity(). At most
+  // draft_tokens are guessed ahead.
+  void begin(std::unique_ptr<Sequence> sequence, int draft_tokens);
   Sequence& sequence() { return *sequence_; }
   std::span<const int32_t> tokens() const { return tokens_; }  // prompt and answer
   bool in_prompt() const { return n_fed_ < n_prompt_; }
@@ -48,7 +50,8 @@ class Answer {
 
   // How the next token is chosen: from as many best tokens; 0: from all logits.
   int n_best() const;
-  // Part of the next step: up to n_tokens of the prompt, or the last token. Valid until took().
+  // Part of the next step, valid until it has been computed: up to n_tokens of the prompt, or the
+  // last token and up to n_tokens - 1 guesses behind it.
   BatchItem next(int64_t n_tokens);
   // How many rows of logits next() asked for.
   int64_t n_wanted() const { return n_wanted_; }
@@ -62,6 +65,8 @@ class Answer {
   void finish(FinishReason reason);
   FinishReason reason() const { return reason_.value_or(FinishReason::kError); }
   int64_t n_new() const { return n_given_; }
+  int64_t n_guessed() const { return n_guessed_; }  // in the last step
+  int64_t n_held() const { return n_held_; }        // of these, what was chosen indeed
 
   // What the scheduler notes about it.
   uint64_t kv_bytes = 0;     // counted for it
@@ -70,6 +75,8 @@ class Answer {
   int64_t n_kept_pages = 0;  // of the sequence, given to the prefix cache or taken from it
 
  private:
+  void guess(int64_t most);
+  TokenEvent choose_one(const AnswerRows& rows, int64_t row);
   int32_t pick(const AnswerRows& rows, int64_t row, TokenEvent& event);
   bool is_constrained() const { return matcher_ && constrains_; }
   bool wants_bias_or_log() const {
@@ -89,6 +96,10 @@ class Answer {
   std::unique_ptr<Sequence> sequence_;
   std::optional<Sampler> sampler_;
   std::optional<Matcher> matcher_;
+  std::unique_ptr<Drafter> drafter_;  // null: no guesses
+  std::optional<DraftLength> draft_length_;
+  std::vector<int32_t> fed_;  // the last token and the guesses behind it
+  int64_t n_guessed_ = 0, n_held_ = 0;
   bool constrains_ = false;         // the constraint has begun
   std::vector<float> biased_;       // a row with logit_bias
   std::vector<double> state_sum_;   // [d_model], when asked for

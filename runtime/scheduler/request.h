@@ -36,6 +36,9 @@ enum class FinishReason {
   kError       // see Finish::error
 };
 
+// "stop", "length", "context", "cancelled", "deadline", "error".
+const char* to_string(FinishReason reason);
+
 struct Finish {
   FinishReason reason = FinishReason::kStop;
   std::string error;              // one line; empty unless kError

@@ -16,6 +16,9 @@ Scheduler::State::State(Engine& e, const SchedulerOptions& o)
          o.max_running, most);
   if (o.max_waiting < 0)
     fail(ErrorCode::kUsage, "max_waiting is {}: expected 0 or more", o.max_waiting);
+  if (o.draft_tokens < 0 || o.draft_tokens >= kRollbackTokens)
+    fail(ErrorCode::kUsage, "draft_tokens is {}: expected 0 to {}, which can be taken back",
+         o.draft_tokens, kRollbackTokens - 1);
   const uint64_t longest = kv_bytes_of(o.context);
   kv_bytes = o.kv_bytes > 0 ? o.kv_bytes : longest * uint64_t(o.max_running) + o.prefix_bytes;
   if (longest > kv_bytes)

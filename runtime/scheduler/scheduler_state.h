@@ -30,6 +30,7 @@ struct Scheduler::State {
   void retire();
   void admit();
   void step();
+  int64_t guesses_of_step() const;
   int64_t add_prompts(std::vector<Answer*>& answers, std::vector<BatchItem>& batch);
   bool begin_prompt(Answer& answer);
   void keep_pages(Answer& answer);

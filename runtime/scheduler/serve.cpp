@@ -5,6 +5,12 @@
 #include "runtime/scheduler/scheduler_state.h"
 
 namespace lapidary {
+namespace {
+
+// A step of so many tokens still costs little more than its weights' way from memory.
+constexpr int64_t kFewTokens = 16;
+
+}  // namespace
 
 void Scheduler::State::serve() {
   while (wait_for_work()) {
@@ -74,7 +80,7 @@ void Scheduler::State::admit() {
     prefixes.limit(kv_bytes - kv_bytes_used);
     answer->turn = turn;
     try {
-      answer->begin(engine.new_sequence(answer->capacity(), options.kv));
+      answer->begin(engine.new_sequence(answer->capacity(), options.kv), options.draft_tokens);
       running.push_back(std::move(answer));
     } catch (const std::exception& e) {
       answer->fail(e.what());
@@ -101,12 +107,23 @@ std::vector<Answer*> Scheduler::State::prompts_in_turn() {
   return answers;
 }
 
+// Tokens that all answers together may guess: as many as a step takes without becoming much slower,
+// so none when enough answers fill it, and with a row of logits left for each.
+int64_t Scheduler::State::guesses_of_step() const {
+  if (options.draft_tokens == 0) return 0;
+  const int64_t n_all = std::ssize(running);
+  return std::max<int64_t>(0, std::min({kFewTokens - n_all, engine.options().max_logits - n_all,
+                                        engine.options().max_batch_tokens - n_all}));
+}
+
 // Chunks of prompts behind the running answers, as many tokens as the step has room for; returns
 // their number.
 int64_t Scheduler::State::add_prompts(std::vector<Answer*>& answers,
                                       std::vector<BatchItem>& batch) {
-  const int64_t n_running = std::ssize(batch);
-  const int64_t most = pace.prompt_tokens(n_running, engine.options().max_batch_tokens - n_running);
+  int64_t n_others = 0;
+  for (const BatchItem& item : batch) n_others += std::ssize(item.tokens);
+  const int64_t most =
+      pace.prompt_tokens(std::ssize(batch), engine.options().max_batch_tokens - n_others);
   int64_t room = most;
   for (Answer* answer : prompts_in_turn()) {
     if (room == 0) break;
@@ -153,10 +170,12 @@ void Scheduler::State::keep_pages(Answer& answer) {
 void Scheduler::State::step() {
   std::vector<Answer*> answers;
   std::vector<BatchItem> batch;
+  int64_t n_guesses = guesses_of_step();
   for (const auto& answer : running)
     if (!answer->in_prompt()) {
       answers.push_back(answer.get());
-      batch.push_back(answer->next(1));
+      batch.push_back(answer->next(1 + n_guesses));
+      n_guesses -= answer->n_guessed();
     }
   const int64_t n_running = std::ssize(batch);
   const int64_t n_prompt = add_prompts(answers, batch);
@@ -165,6 +184,11 @@ void Scheduler::State::step() {
   run_step(answers, batch);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   pace.record(n_running, n_prompt, seconds);
+  uint64_t n_guessed = 0, n_held = 0;
+  for (const Answer* answer : answers) {
+    n_guessed += uint64_t(answer->n_guessed());
+    n_held += uint64_t(answer->n_held());
+  }
 
   uint64_t n_new = 0;
   for (auto& answer : running) {
@@ -182,6 +206,8 @@ void Scheduler::State::step() {
   counters.step_seconds += seconds;
   counters.prompt_tokens += uint64_t(n_prompt);
   counters.new_tokens += n_new;
+  counters.drafted_tokens += n_guessed;
+  counters.accepted_tokens += n_held;
 }
 
 // One step for all; when it is refused (a per-layer embedding that cannot be read), each alone, so

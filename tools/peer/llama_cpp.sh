@@ -3,13 +3,14 @@
 # Its source comes inside PyPI's llama-cpp-python sdist, so one pinned version is the same everywhere.
 # Built once, for this CPU (GGML_NATIVE, Release), into the user's cache folder. A second run finds it.
 # llama_bench and llama_driver name the two programs afterwards; llama_imatrix and llama_quantize exist
-# after build_llama_quantize.
+# after build_llama_quantize, llama_server after build_llama_server.
 llama_version=0.3.36
 llama_folder="${XDG_CACHE_HOME:-$HOME/.cache}/lapidary/llama.cpp-$llama_version"
 llama_bench=$llama_folder/build/bin/llama-bench
 llama_driver=$llama_folder/build/bin/llama_driver
 llama_imatrix=$llama_folder/build/bin/llama-imatrix
 llama_quantize=$llama_folder/build/bin/llama-quantize
+llama_server=$llama_folder/build/bin/llama-server
 
 # Unpacked beside the final place and moved there whole, so a broken download is never found.
 fetch_llama_cpp() {
@@ -46,4 +47,13 @@ build_llama_cpp() {
 build_llama_quantize() {
   [ -x "$llama_imatrix" ] && [ -x "$llama_quantize" ] && return
   ninja -C "$llama_folder/build" llama-imatrix llama-quantize >&2
+}
+
+# The server without its web page. The option is set later than the rest was built, which keeps that.
+build_llama_server() {
+  [ -x "$llama_server" ] && return
+  cmake -S "$llama_folder/source" -B "$llama_folder/build" -DLLAMA_BUILD_SERVER=ON \
+    -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_UI=OFF >"$llama_folder/configure.log" 2>&1 ||
+    { cat "$llama_folder/configure.log" >&2; return 1; }
+  ninja -C "$llama_folder/build" llama-server >&2
 }

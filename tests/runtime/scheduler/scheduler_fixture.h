@@ -82,22 +82,6 @@ inline GenerateResult alone(Engine& engine, const Request& request, int64_t cont
   return generate(engine, *sequence, request.prompt, options);
 }
 
-inline std::string name_of(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kContext:
-      return "context";
-    case FinishReason::kCancelled:
-      return "cancelled";
-    case FinishReason::kDeadline:
-      return "deadline";
-    case FinishReason::kError:
-      return "error";
-  }
-  return "?";
-}
+inline std::string name_of(FinishReason reason) { return to_string(reason); }
 
 }  // namespace lapidary
