@@ -19,7 +19,8 @@ namespace lapidary {
 namespace {
 
 struct ServeCommand {
-  std::string model, activations = "int8", memory, kv_memory, max_body = "16MiB", key_file;
+  std::string model, activations = "int8", memory, kv_memory, prefix_cache = "1GiB",
+                     max_body = "16MiB", key_file;
   std::vector<std::string> models, adapters;
   KvText kv;
   int n_threads = 0, timeout_s = 600;
@@ -72,6 +73,7 @@ struct ServeCommand {
     load.engine.max_batch_tokens = std::max(load.engine.max_batch_tokens, scheduler.max_running);
     load.kv = parse_kv(kv);
     load.scheduler = scheduler;
+    if (prefix_cache != "0") load.scheduler.prefix_bytes = parse_size(prefix_cache);
     if (!kv_memory.empty()) load.scheduler.kv_bytes = parse_size(kv_memory);
     return load;
   }
@@ -136,8 +138,17 @@ void add_limits(CLI::App& sub, ServeCommand& c) {
   sub.add_option("--memory", c.memory, "What all loaded models may take; more get 503 (no limit)")
       ->type_name("SIZE");
   sub.add_option("--kv-memory", c.kv_memory,
-                 "Of each model's sequences; default: what --parallel whole contexts need")
+                 "Of each model's sequences and prefixes; default: what --parallel contexts need")
       ->type_name("SIZE");
+  sub.add_option("--prefix-cache", c.prefix_cache,
+                 "Of each model: what prompts begin with in common is computed once; 0: never kept")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  sub.add_option("--draft", c.scheduler.draft_tokens,
+                 "Guess up to N tokens ahead from the text so far; answers stay the same")
+      ->type_name("N")
+      ->check(CLI::Range(0, kRollbackTokens - 1))
+      ->capture_default_str();
   sub.add_option("--timeout", c.timeout_s, "Seconds that one answer may take, waiting included")
       ->type_name("S")
       ->check(CLI::Range(1, 1 << 20))

@@ -15,9 +15,9 @@ struct StreamOptions {
   int n_streams = 16;
   int64_t prompt_tokens = 64, new_tokens = 64;
   int64_t shared_tokens = 0;  // of the prompts' beginning, the same in all
-  EngineOptions engine;
-  SchedulerOptions scheduler;  // context and max_running are set to what the streams need
-  SamplingOptions sampling;
+  EngineOptions engine = {};
+  SchedulerOptions scheduler = {};  // context and max_running are set to what the streams need
+  SamplingOptions sampling = {};
 };
 
 struct StreamReport {

@@ -20,7 +20,7 @@ void Scheduler::State::serve() {
     const std::lock_guard lock(mutex);
     counters.running = std::ssize(running);
     counters.waiting = int64_t(waiting.size());
-    counters.kv_bytes_used = kv_bytes_used;
+    counters.kv_bytes_used = kv_bytes_used + prefixes.bytes();
     counters.prefix_bytes_used = prefixes.bytes();
     if (running.empty() && waiting.empty()) idle.notify_all();
   }

@@ -15,13 +15,15 @@ class StepPace {
  public:
   // After a step of n_running tokens of answers and n_prompt of prompts.
   void record(int64_t n_running, int64_t n_prompt, double seconds) {
+    const double n = static_cast<double>(n_prompt);
     if (n_prompt == 0)
       follow(running_seconds_, seconds);
     else if (n_running == 0)
-      follow(prompt_token_seconds_, seconds / static_cast<double>(n_prompt));
+      follow(prompt_token_seconds_, seconds / n);
     else if (running_seconds_ > 0)
-      follow(prompt_token_seconds_,
-             std::max(0.0, seconds - running_seconds_) / static_cast<double>(n_prompt));
+      follow(prompt_token_seconds_, std::max(0.0, seconds - running_seconds_) / n);
+    else if (prompt_token_seconds_ > 0)  // no step without a prompt yet
+      running_seconds_ = std::max(seconds / 4, seconds - n * prompt_token_seconds_);
   }
   // Tokens of prompts for a step in which `n_running` answers go on, at most `most`.
   int64_t prompt_tokens(int64_t n_running, int64_t most) const {
@@ -35,7 +37,7 @@ class StepPace {
  private:
   static constexpr double kMostStretch = 3;  // the promise is 4 times the median; leave room
   static constexpr int64_t kLeast = 8;       // so that prompts never stand still
-  static constexpr int64_t kFirst = 32;      // before anything is known
+  static constexpr int64_t kFirst = 64;      // before anything is known
   static constexpr double kWeight = 0.2;     // of the newest step
   static void follow(double& mean, double value) {
     mean = mean == 0 ? value : mean + kWeight * (value - mean);

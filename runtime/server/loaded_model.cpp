@@ -31,7 +31,8 @@ uint64_t memory_bytes(const Model& model, const LoadOptions& options) {
   if (options.scheduler.kv_bytes > 0) return bytes + options.scheduler.kv_bytes;
   const KvPlan plan = plan_kv(model.config(), kv_for(options.kv, model.file().metadata()),
                               options.scheduler.context, options.engine.max_batch_tokens);
-  return bytes + plan.reserved_bytes * static_cast<uint64_t>(options.scheduler.max_running);
+  return bytes + plan.reserved_bytes * static_cast<uint64_t>(options.scheduler.max_running) +
+         options.scheduler.prefix_bytes;
 }
 
 LoadedModel::LoadedModel(std::shared_ptr<const Model> model, const LoadOptions& options)

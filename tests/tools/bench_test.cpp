@@ -44,6 +44,20 @@ TEST_F(Bench, SyntheticFileIsWholeAndGenerates) {
   EXPECT_EQ(nlohmann::json::parse(o.out)["tokens"].size(), 5u);  // it never stops by itself
 }
 
+TEST_F(Bench, StreamsAreMeasuredTogether) {
+  const Outcome o =
+      lapidary_command({"bench", model(), "--streams", "3", "--prompt-tokens", "70",
+                        "--shared-tokens", "64", "--new-tokens", "4", "--draft", "4", "--json"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const auto json = nlohmann::json::parse(o.out);
+  EXPECT_EQ(json["streams"], 3);
+  EXPECT_EQ(json["cached_tokens"], 128);  // two of three begin behind the first one's page
+  for (const char* field : {"tokens_per_second", "step_share", "steps"})
+    EXPECT_GT(json[field], 0.0) << field;
+  for (const char* field : {"seconds_to_first", "seconds_between"})
+    EXPECT_LE(json[field]["median"], json[field]["p99"]) << field;
+}
+
 TEST_F(Bench, JsonHasTheFieldsThatScriptsRelyOn) {
   const Outcome o =
       lapidary_command({"bench", model(), "--tests", "pp20,tg2,tg2@d100", "--repetitions", "1",

@@ -175,7 +175,7 @@ TEST_F(SchedulerTest, DeadlinesEndWhatRunsAndWhatWaits) {
     Request r = request(0);
     r.max_tokens = 90000;
     r.stop_ids.clear();
-    r.deadline = Clock::now() + std::chrono::milliseconds(150);
+    r.deadline = Clock::now() + std::chrono::milliseconds(600);
     collector.add(r);
     scheduler.submit(std::move(r));
   }
