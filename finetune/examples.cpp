@@ -71,6 +71,8 @@ std::string ExampleMaker::render(const Record& record, size_t n, bool generation
   request.messages_json += "]";
   request.tools_json = record.tools_json;
   request.add_generation_prompt = generation_prompt;
+  // Who learns to think is asked to, as at inference.
+  if (record.thinks) request.extra_json = R"({"enable_thinking": true})";
   const auto text_of = [&](int32_t id) {
     return id >= 0 ? std::string(tokenizer_.piece(id)) : std::string();
   };

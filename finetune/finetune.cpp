@@ -14,6 +14,7 @@
 #include "finetune/schedule.h"
 #include "formats/error.h"
 #include "formats/file.h"
+#include "formats/hash.h"
 #include "runtime/model.h"
 
 namespace lapidary {
@@ -25,9 +26,14 @@ class Run {
       : options_(options),
         events_(events),
         group_(join_process_group()),
-        log_(options.output, !writes()) {}
+        log_(options.output, /*silent=*/!writes()) {
+    if (writes()) return;
+    events_.on_note = {};  // the first process speaks for all
+    events_.on_progress = {};
+  }
 
   FinetuneReport operator()() {
+    report_.writes = writes();
     validate(options_);
     parse_precision(options_.precision);
     if (options_.resume && is_finished()) return report_;
@@ -38,7 +44,7 @@ class Run {
            "{}: has no tokenizer; convert the model again from a folder with "
            "tokenizer.json",
            options_.model);
-    data_ = std::make_unique<RunData>(options_, model_, events_);
+    data_ = std::make_unique<RunData>(options_, model_, group_ ? group_->size() : 1, events_);
     start();
     train();
     if (writes()) write();
@@ -55,10 +61,27 @@ class Run {
       return false;
     events_.note(options_.output + ": is finished already; nothing to resume");
     report_ = report_of_log(read_text(options_.output + "/log.jsonl"));
+    report_.writes = writes();
     return true;
   }
 
+  // All processes must train the same; also, none writes before all have looked at the folder.
+  void agree() {
+    if (!group_) return;
+    std::string all;
+    for (const auto& [name, value] : identity()) all += name + "=" + value + "\n";
+    const auto mark = static_cast<double>(
+        hash_bytes({reinterpret_cast<const uint8_t*>(all.data()), all.size()}).low >> 32);
+    double sum[] = {mark};
+    group_->sum(std::span<double>(sum));
+    if (sum[0] != mark * group_->size())
+      fail(ErrorCode::kUsage,
+           "process {} of {} has another model, other data or other options than the others",
+           group_->rank() + 1, group_->size());
+  }
+
   void start() {
+    agree();
     phases_ = std::make_unique<Phases>(options_, model_, data_->n_steps(), group_.get());
     report_.trained_parameters = phases_->trainer().trained_parameters();
     events_.note(fmt::format("{} trained parameters, {} steps", report_.trained_parameters,
@@ -232,7 +255,7 @@ class Run {
   }
 
   const FinetuneOptions& options_;
-  const Events& events_;
+  Events events_;
   std::unique_ptr<ProcessGroup> group_;  // null: alone
   std::shared_ptr<const Model> model_;
   std::unique_ptr<RunData> data_;

@@ -88,6 +88,7 @@ struct FinetuneReport {
   std::vector<double> losses;  // of each step
   int64_t kept_step = 0;       // of the adapter that was written
   bool stopped_early = false;  // the gate failed
+  bool writes = true;          // false: another process of the run wrote the output
 };
 
 // Throws kUsage (options, an output that exists, a target that matches nothing, a checkpoint of

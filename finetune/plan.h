@@ -17,7 +17,7 @@ namespace lapidary {
 struct PlanOptions {
   double general_share = 0;  // of all tokens, in [0, 1)
   int64_t batch_tokens = 2048;
-  int64_t context = 1024;  // tokens of a row
+  int64_t context = 1024;  // tokens of a row; a longer example has a row of its own
   double epochs = 1;       // passes over the domain examples
   int64_t steps = 0;       // > 0 wins over epochs
   uint64_t seed = 0;

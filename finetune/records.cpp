@@ -58,6 +58,9 @@ void add_message(Record& record, Json message) {
   if (std::find(std::begin(kRoles), std::end(kRoles), role) == std::end(kRoles))
     fail(ErrorCode::kBadData, "role \"{}\" is unknown; use {}", role, fmt::join(kRoles, ", "));
   parse_arguments(message);
+  record.thinks =
+      record.thinks || (role == "assistant" &&
+                        (has_text(message, "reasoning") || has_text(message, "reasoning_content")));
   record.messages.push_back({message.dump(), role == "assistant"});
 }
 

@@ -43,6 +43,7 @@ struct Record {
   std::vector<ChatMessage> messages;
   std::string tools_json;  // array or empty
   std::string text;        // kText only
+  bool thinks = false;     // some answer carries its reasoning
 };
 
 std::string_view form_name(RecordForm form);

@@ -41,7 +41,7 @@ Gate::AnswerTasks answer_tasks(const FinetuneOptions& options, const std::vector
 }  // namespace
 
 RunData::RunData(const FinetuneOptions& options, std::shared_ptr<const Model> model,
-                 const Events& events)
+                 int n_processes, const Events& events)
     : options_(options),
       model_(std::move(model)),
       events_(events),
@@ -61,7 +61,7 @@ RunData::RunData(const FinetuneOptions& options, std::shared_ptr<const Model> mo
   identity_["--eval-data"] = hash_of_file(options.eval_data);
   identity_["--eval-general"] = hash_of_file(options.eval_general);
   identity_["--gate-tasks"] = hash_of_file(options.gate_tasks);
-  make_plan();
+  make_plan(n_processes);
 }
 
 void RunData::load_general(ExampleLoader& loader) {
@@ -94,14 +94,16 @@ void RunData::load_held_out(ExampleLoader& loader) {
   if (!options_.gate_tasks.empty()) tasks_ = read_tasks(options_.gate_tasks, 0);
 }
 
-void RunData::make_plan() {
+void RunData::make_plan(int n_processes) {
   std::vector<GeneralLengths> general;
   for (size_t i = 1; i < sources_.size(); ++i)
     general.push_back({sources_[i].examples.lengths(), weights_[i - 1]});
+  const int64_t part = (options_.batch_tokens + n_processes - 1) / n_processes;
+  const int64_t row_tokens = n_processes > 1 ? std::min(options_.context, part) : options_.context;
   plan_ = plan_training(sources_[0].examples.lengths(), general,
                         {.general_share = general.empty() ? 0 : options_.general_share,
                          .batch_tokens = options_.batch_tokens,
-                         .context = options_.context,
+                         .context = row_tokens,
                          .epochs = options_.epochs,
                          .steps = options_.steps,
                          .seed = options_.seed});

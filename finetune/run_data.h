@@ -17,7 +17,9 @@ namespace lapidary {
 class RunData {
  public:
   // Reads everything. `options` and `events` must outlive this. Throws as ExampleLoader does.
-  RunData(const FinetuneOptions& options, std::shared_ptr<const Model> model, const Events& events);
+  // Rows are short enough that each of `n_processes` has its part of a step.
+  RunData(const FinetuneOptions& options, std::shared_ptr<const Model> model, int n_processes,
+          const Events& events);
 
   int64_t n_steps() const { return static_cast<int64_t>(plan_.size()); }
   const std::vector<PlannedStep>& plan() const { return plan_; }
@@ -29,7 +31,7 @@ class RunData {
  private:
   void load_general(ExampleLoader& loader);
   void load_held_out(ExampleLoader& loader);
-  void make_plan();
+  void make_plan(int n_processes);
 
   const FinetuneOptions& options_;
   std::shared_ptr<const Model> model_;

@@ -1,11 +1,15 @@
 // lapidary finetune: LoRA on a float base, QLoRA on a packed one, domain data mixed with general
 // data.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "finetune/finetune.h"
+#include "finetune/preview.h"
 #include "formats/error.h"
+#include "formats/file.h"
 #include "quantize/merge_rounding.h"
 #include "quantize/quantize.h"
 #include "tools/cli/command_options.h"
@@ -13,6 +17,8 @@
 #include "tools/cli/recipe.h"
 #include "tools/cli/source.h"
 #include "tools/commands.h"
+#include "tools/preview_page.h"
+#include "tools/report/finetune_report.h"
 
 namespace lapidary {
 namespace {
@@ -40,17 +46,21 @@ void set_merge_aware(FinetuneOptions& options, const std::string& code_name) {
 
 struct FinetuneCommand {
   FinetuneOptions options;
-  std::string merge_aware;
+  std::string merge_aware, html;
+  int64_t n_preview = 0;
   OutputOptions out;
 
   int run(CLI::App& sub) {
     apply_recipe(sub);
     if (options.data.empty()) fail(ErrorCode::kUsage, "finetune needs --data FILE.jsonl");
+    if (n_preview > 0) return show_preview();
     if (options.output.empty()) fail(ErrorCode::kUsage, "finetune needs -o DIR");
     options.recipe = resolved_recipe(sub);
     if (!merge_aware.empty()) set_merge_aware(options, merge_aware);
     ProgressLine progress(out.quiet);
     const FinetuneReport report = finetune(options, progress.events());
+    if (!report.writes) return 0;
+    if (!html.empty()) write_page(report);
     if (out.json) {
       const nlohmann::ordered_json json{{"steps", report.steps},
                                         {"first_loss", report.first_loss},
@@ -77,6 +87,31 @@ struct FinetuneCommand {
                share, report.tokens_per_second,
                format_bytes(static_cast<double>(peak_rss_bytes())));
     return 0;
+  }
+
+  int show_preview() const {
+    const std::vector<PreviewExample> examples = preview(options, n_preview);
+    if (html.empty())
+      fmt::print("{}", preview_text(examples, isatty(STDOUT_FILENO) != 0));
+    else
+      write_text_atomically(html, preview_html(examples));
+    return 0;
+  }
+
+  void write_page(const FinetuneReport& report) const {
+    FinetunePage page;
+    page.output_name = options.output;
+    page.log = read_text(options.output + "/log.jsonl");
+    page.kept_step = report.kept_step;
+    page.stopped_early = report.stopped_early;
+    page.gate_nats = options.gate_nats;
+    page.gate_points = options.gate_points;
+    page.facts = {{"tokens", fmt::format("{}", report.tokens)},
+                  {"of them general", fmt::format("{}", report.general_tokens)},
+                  {"tokens per second", fmt::format("{:.0f}", report.tokens_per_second)},
+                  {"peak memory", format_bytes(static_cast<double>(peak_rss_bytes()))},
+                  {"trained parameters", fmt::format("{}", report.trained_parameters)}};
+    write_text_atomically(html, finetune_html(page));
   }
 };
 
@@ -173,6 +208,12 @@ void add_finetune(CLI::App& app, Action& action) {
   sub->add_option("-o,--output", o.output, "Folder for the PEFT adapter")->type_name("DIR");
   sub->add_flag("--overwrite", o.overwrite, "Replace an existing output folder");
   sub->add_flag("--resume", o.resume, "Continue an interrupted run in the output folder");
+  sub->add_option("--preview", command->n_preview,
+                  "Show so many examples of each file as they are trained on, and stop")
+      ->type_name("N");
+  sub->add_option("--html", command->html,
+                  "Write a page with curves (with --preview: the examples)")
+      ->type_name("FILE");
   add_general_options(*sub, o);
   add_gate_options(*sub, o);
   add_training_options(*sub, o);

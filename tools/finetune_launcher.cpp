@@ -1,4 +1,5 @@
-// finetune() of the small binary: becomes lapidary-finetune, which stands beside it.
+// finetune() and preview() of the small binary: it becomes lapidary-finetune, which stands beside
+// it.
 //
 // LibTorch takes 0.4 s to load and 110 MB, whatever the command; so only the process that trains
 // loads it. The other binary is built from the same sources with the real finetune() in this one's
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "finetune/finetune.h"
+#include "finetune/preview.h"
 #include "formats/error.h"
 
 namespace lapidary {
@@ -35,7 +37,9 @@ std::vector<std::string> own_arguments() {
 
 }  // namespace
 
-FinetuneReport finetune(const FinetuneOptions&, const Events&) {
+namespace {
+
+[[noreturn]] void become_finetune() {
   std::error_code ignored;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", ignored);
   const std::string program = self.parent_path() / "lapidary-finetune";
@@ -48,5 +52,10 @@ FinetuneReport finetune(const FinetuneOptions&, const Events&) {
        "{}: cannot start: {}; it is built beside lapidary when LibTorch is found", program,
        std::strerror(errno));
 }
+
+}  // namespace
+
+FinetuneReport finetune(const FinetuneOptions&, const Events&) { become_finetune(); }
+std::vector<PreviewExample> preview(const FinetuneOptions&, int64_t) { become_finetune(); }
 
 }  // namespace lapidary

@@ -162,6 +162,95 @@ TEST_F(Examples, KeepsTheEmptyReasoningThatAPromptAdds) {
       "<bos><|turn>user\nQ<turn|>\n<|turn>assistant\n<|channel>thought\n<channel|>A<turn|>\n");
 }
 
+// The grammar of Gemma 4's templates in short: thoughts only after the last user turn, tool calls
+// and responses inside the model's turn, which stays open for them. The large models' prompt ends
+// with an empty thought unless thinking is on; the small models' does not.
+std::string gemma4_template(bool large) {
+  return std::string(R"({{ bos_token }}
+{%- set ns = namespace(last=-1, open=false) -%}
+{%- for m in messages -%}{%- if m['role'] == 'user' -%}{%- set ns.last = loop.index0 -%}{%- endif -%}{%- endfor -%}
+{%- if enable_thinking -%}{{ '<|turn>system\n<|think|>\n<turn|>\n' }}{%- endif -%}
+{%- for m in messages -%}
+{%- if m['role'] == 'user' -%}{{ '<|turn>user\n' + m['content'] + '<turn|>\n' }}
+{%- elif m['role'] == 'assistant' -%}
+{%- if not ns.open -%}{{ '<|turn>model\n' }}{%- endif -%}{%- set ns.open = true -%}
+{%- if m['reasoning'] and loop.index0 > ns.last -%}{{ '<|channel>thought\n' + m['reasoning'] + '\n<channel|>' }}{%- endif -%}
+{%- for c in m['tool_calls'] or [] -%}{{ '<|tool_call>call:' + c['function']['name'] + '{}<tool_call|>' }}{%- endfor -%}
+{%- if m['tool_calls'] -%}{%- if loop.last -%}{{ '<|tool_response>' }}{%- endif -%}
+{%- else -%}{{ m['content'] + '<turn|>\n' }}{%- set ns.open = false -%}{%- endif -%}
+{%- elif m['role'] == 'tool' -%}{{ '<|tool_response>response:f{value:<|"|>' + m['content'] + '<|"|>}<tool_response|>' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt and not ns.open -%}{{ '<|turn>model\n' }}
+{%- if LARGE and not enable_thinking -%}{{ '<|channel>thought\n<channel|>' }}{%- endif -%}
+{%- endif -%})")
+      .replace(0, 0, large ? "{%- set LARGE = true -%}" : "{%- set LARGE = false -%}");
+}
+
+class Flavours : public Examples, public testing::WithParamInterface<bool> {
+ protected:
+  Flavours() { metadata_.chat_template = gemma4_template(GetParam()); }
+  // Token by token: `parts` alternate between what is only read and what is learned.
+  void expect_mask(const Example& e, const std::vector<std::string>& parts) const {
+    std::vector<int32_t> ids, labels;
+    for (size_t i = 0; i < parts.size(); ++i)
+      for (const int32_t id :
+           model_->tokenizer().encode(parts[i], {.add_special = false, .parse_special = true})) {
+        ids.push_back(id);
+        labels.push_back(i % 2 ? id : kNotLearned);
+      }
+    EXPECT_EQ(e.ids, ids) << text(e);
+    EXPECT_EQ(e.labels, labels) << text(e) << "\nlearned: " << learned(e);
+  }
+  std::string empty_thought() const { return GetParam() ? "<|channel>thought\n<channel|>" : ""; }
+};
+
+TEST_P(Flavours, MasksOneTurnOfEveryFormAlike) {
+  for (
+      const char* line : {
+          R"({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]})",
+          R"({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]})",
+          R"({"instruction": "Q", "input": "", "output": "A"})",
+          R"({"prompt": "Q", "completion": "A"})",
+          R"({"task": "t", "user": "Q", "answer": "A"})",
+      }) {
+    const ExampleSet set = make(line);
+    ASSERT_EQ(set.examples.size(), 1u);
+    expect_mask(set.examples[0],
+                {"<bos><|turn>user\nQ<turn|>\n<|turn>model\n" + empty_thought(), "A<turn|>\n"});
+  }
+}
+
+TEST_P(Flavours, MasksToolResponsesAndLearnsCallsAndTheHandOver) {
+  const ExampleSet set = make(
+      R"({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}, {"role": "tool", "content": "21"}, {"role": "assistant", "content": "It is 21."}]})");
+  const std::string question = "<bos><|turn>user\nQ<turn|>\n<|turn>model\n";
+  const std::string call = "<|tool_call>call:f{}<tool_call|><|tool_response>";
+  const std::string response = "response:f{value:<|\"|>21<|\"|>}<tool_response|>";
+  if (!GetParam()) {
+    ASSERT_EQ(set.examples.size(), 1u);
+    expect_mask(set.examples[0], {question, call, response, "It is 21.<turn|>\n"});
+    return;
+  }
+  // The large models' first prompt has a thought that history drops: two examples.
+  ASSERT_EQ(set.examples.size(), 2u);
+  expect_mask(set.examples[0], {question + empty_thought(), call});
+  expect_mask(set.examples[1], {question + call + response, "It is 21.<turn|>\n"});
+}
+
+TEST_P(Flavours, LearnsThoughtsWhereTheDataHaveThem) {
+  const ExampleSet set = make(
+      R"({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "reasoning": "hmm", "content": "A"}, {"role": "user", "content": "R"}, {"role": "assistant", "reasoning": "so", "content": "B"}]})");
+  const std::string begin =
+      "<bos><|turn>system\n<|think|>\n<turn|>\n<|turn>user\nQ<turn|>\n<|turn>model\n";
+  ASSERT_EQ(set.examples.size(), 2u);  // the second turn is asked without the first thought
+  expect_mask(set.examples[0], {begin, "<|channel>thought\nhmm\n<channel|>A<turn|>\n"});
+  expect_mask(set.examples[1], {begin + "A<turn|>\n<|turn>user\nR<turn|>\n<|turn>model\n",
+                                "<|channel>thought\nso\n<channel|>B<turn|>\n"});
+}
+
+INSTANTIATE_TEST_SUITE_P(SmallAndLarge, Flavours, testing::Bool());
+
 TEST_F(Examples, RefusesConversationsItCannotRender) {
   metadata_.chat_template =
       "{% for m in messages %}{{ loop.length }}{{ m['content'] }}{% endfor %}";

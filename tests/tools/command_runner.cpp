@@ -31,6 +31,11 @@ Outcome lapidary_command(const std::vector<std::string>& arguments, const RunLim
   std::ofstream(folder.file("in")) << limits.input;
   const pid_t child = fork();
   if (child == 0) {
+    setpgid(0, 0);
+    for (const std::string& variable : limits.environment) {
+      const size_t at = variable.find('=');
+      setenv(variable.substr(0, at).c_str(), variable.c_str() + at + 1, 1);
+    }
     if (limits.file_bytes != RLIM_INFINITY) {
       const rlimit limit{limits.file_bytes, limits.file_bytes};
       setrlimit(RLIMIT_FSIZE, &limit);
@@ -51,6 +56,10 @@ Outcome lapidary_command(const std::vector<std::string>& arguments, const RunLim
   if (limits.interrupt_after_ms >= 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(limits.interrupt_after_ms));
     kill(child, SIGINT);
+  }
+  if (limits.kill_after_ms >= 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(limits.kill_after_ms));
+    kill(-child, SIGKILL);
   }
   int status = 0;
   waitpid(child, &status, 0);

@@ -14,9 +14,11 @@ struct Outcome {
 };
 
 struct RunLimits {
-  rlim_t file_bytes = RLIM_INFINITY;  // stands in for a full disk
-  int interrupt_after_ms = -1;        // Ctrl-C
-  std::string input;                  // on stdin
+  rlim_t file_bytes = RLIM_INFINITY;     // stands in for a full disk
+  int interrupt_after_ms = -1;           // Ctrl-C
+  std::string input;                     // on stdin
+  int kill_after_ms = -1;                // a power cut: SIGKILL, to the process group
+  std::vector<std::string> environment;  // "NAME=value", beside what there is
 };
 
 Outcome lapidary_command(const std::vector<std::string>& arguments, const RunLimits& limits = {});

@@ -1,0 +1,210 @@
+// Fine-tuning through the binary, where it hurts: killed at any moment, on a full disk, in two
+// processes of which one dies, with data that is wrong.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <sstream>
+
+#include "convert/convert.h"
+#include "convert/hf_source.h"
+#include "tests/test_data.h"
+#include "tests/tools/command_runner.h"
+
+namespace lapidary {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string contents(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+int free_port() {
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  ::bind(fd, reinterpret_cast<sockaddr*>(&address), length);
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
+  ::close(fd);
+  return ntohs(address.sin_port);
+}
+
+class FinetuneCli : public ::testing::Test {
+ protected:
+  FinetuneCli() {
+    model_ = folder_.file("nano-e.lap");
+    convert(*HfSource::open(data_path("nano-e")), model_, {});
+    std::ofstream data(folder_.file("data.jsonl"));
+    for (int i = 0; i < 60; ++i)
+      data << R"({"prompt": "How many letters has )" << std::string(1 + i % 9, 'x')
+           << R"(?", "completion": ")" << 1 + i % 9 << "\"}\n";
+    std::ifstream skills(data_path("skills.jsonl"));
+    std::ofstream general(folder_.file("general.jsonl"));
+    std::string line;
+    for (int i = 0; i < 40 && std::getline(skills, line); ++i) general << line << "\n";
+  }
+
+  std::vector<std::string> command(const std::string& output,
+                                   const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> all{"finetune",
+                                 model_,
+                                 "--data",
+                                 folder_.file("data.jsonl"),
+                                 "--general",
+                                 folder_.file("general.jsonl"),
+                                 "--kl-to-base",
+                                 "0.5",
+                                 "--steps",
+                                 "16",
+                                 "--context",
+                                 "128",
+                                 "--batch-tokens",
+                                 "160",
+                                 "--rank",
+                                 "4",
+                                 "--lr",
+                                 "0.002",
+                                 "--eval-steps",
+                                 "4",
+                                 "--threads",
+                                 "1",
+                                 "-o",
+                                 folder_.file(output)};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  std::string result(const std::string& output) const {
+    std::string all;
+    for (const char* file : {"/adapter_model.safetensors", "/adapter_config.json", "/log.jsonl",
+                             "/lapidary.json", "/probe.safetensors"})
+      all += contents(folder_.file(output) + file);
+    return all;
+  }
+  // The losses of a log, one per line.
+  std::vector<double> losses(const std::string& output) const {
+    std::istringstream log(contents(folder_.file(output) + "/log.jsonl"));
+    std::vector<double> all;
+    for (std::string line; std::getline(log, line);)
+      if (const size_t at = line.find("\"loss\":"); at != std::string::npos)
+        all.push_back(std::stod(line.substr(at + 7)));
+    return all;
+  }
+  RunLimits process(int rank, int port) const {
+    RunLimits limits;
+    limits.environment = {"RANK=" + std::to_string(rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+                          "MASTER_PORT=" + std::to_string(port)};
+    return limits;
+  }
+
+  TemporaryFolder folder_;
+  std::string model_;
+};
+
+TEST_F(FinetuneCli, KilledAgainAndAgainItEndsWithTheSameBytes) {
+  const auto start = std::chrono::steady_clock::now();
+  ASSERT_EQ(lapidary_command(command("whole")).status, 0);
+  const std::chrono::duration<double, std::milli> whole = std::chrono::steady_clock::now() - start;
+  const std::string expected = result("whole");
+  ASSERT_GT(expected.size(), 10000u);
+
+  const auto resumed = command("killed", {"--resume", "--checkpoint-steps", "2"});
+  int kills = 0;
+  for (int i = 0; i < 40; ++i) {
+    // Later each time, so that every part of the run is met; the first ones die while they load.
+    RunLimits limits;
+    limits.kill_after_ms = static_cast<int>(whole.count() * (0.25 + 0.07 * i));
+    const bool begun = fs::exists(folder_.file("killed"));
+    const Outcome outcome =
+        lapidary_command(begun ? resumed : command("killed", {"--checkpoint-steps", "2"}), limits);
+    if (outcome.status == 0) break;
+    ASSERT_EQ(outcome.status, 1009) << outcome.err;
+    ++kills;
+  }
+  EXPECT_GE(kills, 3);
+  EXPECT_EQ(result("killed"), expected);
+  // Nothing but the finished folder is left.
+  EXPECT_FALSE(fs::exists(folder_.file("killed") + "/checkpoint"));
+  for (const auto& entry : fs::directory_iterator(folder_.path()))
+    EXPECT_EQ(entry.path().filename().string().find(".tmp-"), std::string::npos) << entry.path();
+  const Outcome again = lapidary_command(resumed);
+  EXPECT_EQ(again.status, 0);
+  EXPECT_NE(again.err.find("finished already"), std::string::npos) << again.err;
+}
+
+TEST_F(FinetuneCli, TwoProcessesTrainAsOne) {
+  ASSERT_EQ(lapidary_command(command("one")).status, 0);
+  const int port = free_port();
+  auto second = std::async(std::launch::async,
+                           [&] { return lapidary_command(command("two"), process(1, port)); });
+  const Outcome first = lapidary_command(command("two"), process(0, port));
+  EXPECT_EQ(second.get().status, 0);
+  ASSERT_EQ(first.status, 0) << first.err;
+  const std::vector<double> one = losses("one"), two = losses("two");
+  ASSERT_EQ(one.size(), 16u);
+  ASSERT_EQ(two.size(), 16u);
+  // Sums in another order: float32 rounding, which sixteen steps of training let grow a little.
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(two[i], one[i], 2e-4 * one[i]) << i;
+}
+
+TEST_F(FinetuneCli, ALostProcessStopsTheRunAndLeavesACheckpoint) {
+  const int port = free_port();
+  auto arguments = command("lost", {"--quiet"});
+  *std::next(std::find(arguments.begin(), arguments.end(), "--steps")) = "100000";
+  auto second = std::async(std::launch::async, [&] {
+    // Dies some steps after both have met; on a slow machine the first process waits for it.
+    RunLimits limits = process(1, port);
+    limits.kill_after_ms = 10000;
+    return lapidary_command(arguments, limits);
+  });
+  const Outcome first = lapidary_command(arguments, process(0, port));
+  EXPECT_EQ(second.get().status, 1009);
+  expect_error(first, 74, "another process of the run is gone");
+  if (losses("lost").empty()) GTEST_SKIP() << "too slow for a step in ten seconds";
+  EXPECT_NE(first.err.find("continue with --resume"), std::string::npos) << first.err;
+  EXPECT_TRUE(fs::exists(folder_.file("lost") + "/checkpoint"));
+}
+
+TEST_F(FinetuneCli, AFullDiskLosesNothing) {
+  RunLimits full;
+  full.file_bytes = 60000;  // the adapter's state needs more
+  const Outcome outcome =
+      lapidary_command(command("full", {"--quiet", "--checkpoint-steps", "2"}), full);
+  expect_error(outcome, 74, "cannot write");
+  EXPECT_FALSE(fs::exists(folder_.file("full") + "/adapter_config.json"));
+  // With room again, the run goes on.
+  EXPECT_EQ(lapidary_command(command("full", {"--quiet", "--resume"})).status, 0);
+  ASSERT_EQ(lapidary_command(command("whole")).status, 0);
+  EXPECT_EQ(result("full"), result("whole"));
+}
+
+TEST_F(FinetuneCli, SaysInOneLineWhatIsWrongWithTheData) {
+  const auto with = [&](const std::string& text) {
+    std::ofstream(folder_.file("bad.jsonl"), std::ios::binary) << text;
+    return lapidary_command({"finetune", model_, "--data", folder_.file("bad.jsonl"), "-o",
+                             folder_.file("bad"), "--quiet"});
+  };
+  const std::string good = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+  expect_error(with(""), 65, "the file is empty");
+  expect_error(with(good + "{\"prompt\": "), 65, "line 2");
+  expect_error(with(good + good + "[]"), 65, "line 3");
+  expect_error(with(good + std::string("{\"text\": \"\0\"}", 13)), 65, "line 2");
+  expect_error(with(R"({"messages": [{"role": "user", "content": "only asks"}]})"), 65,
+               "no assistant turn");
+  expect_error(with("\x28\xb5\x2f\xfd not zstd"), 65, "damaged zstd");
+  EXPECT_FALSE(fs::exists(folder_.file("bad")));
+}
+
+}  // namespace
+}  // namespace lapidary
