@@ -47,6 +47,7 @@ class MergeAwareBase : public testing::Test {
     options_.rank = 4;
     options_.learning_rate = 5e-3;
     options_.n_threads = 2;
+    options_.precision = "f32";
   }
   TemporaryFolder folder_;
   FinetuneOptions options_;

@@ -144,18 +144,42 @@ TEST_F(FinetuneCli, KilledAgainAndAgainItEndsWithTheSameBytes) {
 }
 
 TEST_F(FinetuneCli, TwoProcessesTrainAsOne) {
-  ASSERT_EQ(lapidary_command(command("one")).status, 0);
+  const auto run = [&](const char* output) {
+    return std::vector<std::string>{"finetune",
+                                    model_,
+                                    "--data",
+                                    folder_.file("data.jsonl"),
+                                    "--steps",
+                                    "8",
+                                    "--context",
+                                    "40",
+                                    "--batch-tokens",
+                                    "80",
+                                    "--rank",
+                                    "4",
+                                    "--lr",
+                                    "0.0002",
+                                    "--threads",
+                                    "1",
+                                    "-o",
+                                    folder_.file(output)};
+  };
+  ASSERT_EQ(lapidary_command(run("one")).status, 0);
   const int port = free_port();
   auto second = std::async(std::launch::async,
-                           [&] { return lapidary_command(command("two"), process(1, port)); });
-  const Outcome first = lapidary_command(command("two"), process(0, port));
-  EXPECT_EQ(second.get().status, 0);
+                           [&] { return lapidary_command(run("two"), process(1, port)); });
+  const Outcome first = lapidary_command(run("two"), process(0, port));
+  const Outcome other = second.get();
   ASSERT_EQ(first.status, 0) << first.err;
+  EXPECT_EQ(other.status, 0) << other.err;
+  EXPECT_EQ(other.out, "");  // the first speaks for both
   const std::vector<double> one = losses("one"), two = losses("two");
-  ASSERT_EQ(one.size(), 16u);
-  ASSERT_EQ(two.size(), 16u);
-  // Sums in another order: float32 rounding, which sixteen steps of training let grow a little.
-  for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(two[i], one[i], 2e-4 * one[i]) << i;
+  ASSERT_EQ(one.size(), 8u);
+  ASSERT_EQ(two.size(), 8u);
+  // The rows are the same; gradients of more than two of them are summed in another order, which
+  // Adam, dividing by their size, lets through to some weights.
+  EXPECT_EQ(two[0], one[0]);
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(two[i], one[i], 1e-4 * one[i]) << i;
 }
 
 TEST_F(FinetuneCli, ALostProcessStopsTheRunAndLeavesACheckpoint) {
