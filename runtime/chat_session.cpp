@@ -1,6 +1,8 @@
 // History as JSON messages in, tokens out; see the header for the reuse of the cache.
 #include "runtime/chat_session.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -53,15 +55,43 @@ struct ChatSession::State {
   std::vector<int32_t> cached;  // tokens that the sequence holds
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
 
-  std::vector<int32_t> render() const {
+  ReplyFormat format = ReplyFormat::kPlain;
+  std::string prompt_tail = {};
+
+  std::string id_of_call(size_t message, size_t call) const {
+    return fmt::format("call_{}_{}", message, call);
+  }
+
+  // Calls go into the history as calls, so that the template writes them and finds their names.
+  void remember(const ChatReply& reply) {
+    nlohmann::ordered_json message{{"role", "assistant"}, {"content", reply.text}};
+    if (!reply.parsed.calls.empty()) {
+      message["content"] = reply.parsed.content;
+      if (!reply.parsed.reasoning.empty()) message["reasoning_content"] = reply.parsed.reasoning;
+      auto& calls = message["tool_calls"] = nlohmann::ordered_json::array();
+      for (const Reply::Call& call : reply.parsed.calls) {
+        auto arguments = nlohmann::ordered_json::object();
+        if (call.is_complete) arguments = nlohmann::ordered_json::parse(call.arguments_json);
+        calls.push_back({{"id", id_of_call(messages.size(), calls.size())},
+                         {"type", "function"},
+                         {"function", {{"name", call.name}, {"arguments", arguments}}}});
+      }
+    }
+    messages.push_back(std::move(message));
+  }
+
+  std::vector<int32_t> render() {
     const Tokenizer& tokenizer = engine.model().tokenizer();
     const ModelConfig& config = engine.model().config();
     ChatRequest request;
     request.messages_json = messages.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     request.tools_json = options.tools_json;
     const int32_t eos = config.eos_ids.empty() ? -1 : config.eos_ids.front();
-    return tokenizer.encode(chat_template.render(request, piece_or_empty(tokenizer, config.bos_id),
-                                                 piece_or_empty(tokenizer, eos)));
+    const std::string text = chat_template.render(request, piece_or_empty(tokenizer, config.bos_id),
+                                                  piece_or_empty(tokenizer, eos));
+    constexpr size_t kTailBytes = 64;
+    prompt_tail = text.substr(text.size() - std::min(text.size(), kTailBytes));
+    return tokenizer.encode(text);
   }
 
   // Rolls the cache back to the longest usable prefix of `prompt`; at least one token is left over,
@@ -82,6 +112,7 @@ ChatSession::ChatSession(Engine& engine, const ChatOptions& options)
                        ChatTemplate(template_of(engine)),
                        engine.new_sequence(options.context, options.kv),
                        {}}) {
+  if (!options.tools_json.empty()) state_->format = reply_format(template_of(engine));
   if (!options.system.empty())
     state_->messages.push_back({{"role", "system"}, {"content", options.system}});
 }
@@ -111,8 +142,31 @@ void ChatSession::load(const SessionFile& file, const std::string& adapter) {
 ChatReply ChatSession::say(std::string_view user,
                            const std::function<void(std::string_view)>& on_text,
                            const Events& events) {
+  state_->messages.push_back({{"role", "user"}, {"content", user}});
+  return answer(on_text, events);
+}
+
+ChatReply ChatSession::observe(std::span<const std::string> results,
+                               const std::function<void(std::string_view)>& on_text,
+                               const Events& events) {
   State& s = *state_;
-  s.messages.push_back({{"role", "user"}, {"content", user}});
+  LAPIDARY_CHECK(!s.messages.empty() && s.messages.back().contains("tool_calls"));
+  const nlohmann::ordered_json calls = s.messages.back()["tool_calls"];
+  LAPIDARY_CHECK(calls.size() == results.size());
+  for (size_t i = 0; i < results.size(); ++i)
+    s.messages.push_back({{"role", "tool"},
+                          {"tool_call_id", calls[i]["id"]},
+                          {"name", calls[i]["function"]["name"]},
+                          {"content", results[i]}});
+  return answer(on_text, events);
+}
+
+ReplyFormat ChatSession::format() const { return state_->format; }
+std::string_view ChatSession::prompt_tail() const { return state_->prompt_tail; }
+
+ChatReply ChatSession::answer(const std::function<void(std::string_view)>& on_text,
+                              const Events& events) {
+  State& s = *state_;
   ChatReply reply;
   reply.prompt = s.render();
   reply.reused = s.reuse(reply.prompt);
@@ -123,7 +177,9 @@ ChatReply ChatSession::say(std::string_view user,
   s.cached = reply.prompt;
   s.cached.insert(s.cached.end(), reply.result.tokens.begin(), reply.result.tokens.end());
   s.cached.resize(std::min<size_t>(s.cached.size(), static_cast<size_t>(s.sequence->length())));
-  s.messages.push_back({{"role", "assistant"}, {"content", reply.text}});
+  if (s.format != ReplyFormat::kPlain)
+    reply.parsed = parse_reply(s.format, reply.text, s.prompt_tail);
+  s.remember(reply);
   return reply;
 }
 

@@ -15,6 +15,7 @@
 #include "runtime/generate.h"
 #include "runtime/session_file.h"
 #include "runtime/text/chat_template.h"
+#include "runtime/text/reply_parser.h"
 
 namespace lapidary {
 
@@ -31,6 +32,7 @@ struct ChatReply {
   int64_t reused = 0;           // of these, already in the cache
   GenerateResult result;
   std::string text;  // special tokens kept, stop token dropped
+  Reply parsed;      // the same taken apart, where tools are declared
 };
 
 class ChatSession {
@@ -49,9 +51,17 @@ class ChatSession {
   // pieces of the answer as they become certain.
   ChatReply say(std::string_view user, const std::function<void(std::string_view)>& on_text,
                 const Events& events);
+  // Adds the results of the calls of the last answer, one for each, and generates as say().
+  // REQUIRES: it had that many.
+  ChatReply observe(std::span<const std::string> results,
+                    const std::function<void(std::string_view)>& on_text, const Events& events);
+  // How answers are taken apart: kPlain where no tools are declared.
+  ReplyFormat format() const;
+  std::string_view prompt_tail() const;  // the end of the last rendered prompt
 
  private:
   struct State;
+  ChatReply answer(const std::function<void(std::string_view)>& on_text, const Events& events);
   std::unique_ptr<State> state_;
 };
 

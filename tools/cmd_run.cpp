@@ -14,50 +14,40 @@
 #include "tools/cli/command_options.h"
 #include "tools/cli/constraint_options.h"
 #include "tools/cli/progress.h"
+#include "tools/cli/sampling_options.h"
 #include "tools/cli/signals.h"
 #include "tools/cli/source.h"
+#include "tools/cli/tool_options.h"
 #include "tools/commands.h"
 
 namespace lapidary {
 namespace {
 
 struct RunCommand {
-  std::string model, mode, prompt, prompt_file, system, tools_file, save_file, load_file;
+  std::string model, mode, prompt, prompt_file, system, save_file, load_file;
   BatchOptions batched;
-  bool raw = false, greedy = false;
+  bool raw = false;
   int64_t max_tokens = 256, context = 4096;
-  SamplingOptions sampling;  // what the command line says; the rest comes from the model
+  ToolOptions tool_options;
+  SamplingChoice sampling;
   ModelOptions model_options;
   ConstraintOptions constraint;
   OutputOptions out;
-
-  SamplingOptions resolved_sampling(const CLI::App& sub, const Model& m) const {
-    SamplingOptions s = sampling_from_generation_config(m.file().metadata().generation_config);
-    const auto given = [&](const char* name) { return sub.get_option(name)->count() > 0; };
-    if (given("--temperature")) s.temperature = sampling.temperature;
-    if (given("--top-k")) s.top_k = sampling.top_k;
-    if (given("--top-p")) s.top_p = sampling.top_p;
-    if (given("--min-p")) s.min_p = sampling.min_p;
-    if (given("--repetition-penalty")) s.repetition_penalty = sampling.repetition_penalty;
-    if (given("--presence-penalty")) s.presence_penalty = sampling.presence_penalty;
-    if (given("--frequency-penalty")) s.frequency_penalty = sampling.frequency_penalty;
-    s.seed = sampling.seed;
-    s.greedy = greedy;
-    validate(s);
-    return s;
-  }
 
   int run(const CLI::App& sub) const {
     if (!mode.empty() && mode != "chat")
       fail(ErrorCode::kUsage,
            "run: unexpected \"{}\"; the only mode word is chat (use -p for text)", mode);
-    if (raw && (!tools_file.empty() || !system.empty() || mode == "chat"))
+    if (raw && (!tool_options.file.empty() || !system.empty() || mode == "chat"))
       fail(ErrorCode::kUsage, "--raw uses no chat template; drop --system, --tools and chat");
+    tool_options.check(constraint);
     if (mode == "chat" && (!prompt.empty() || !prompt_file.empty()))
       fail(ErrorCode::kUsage, "run chat reads what you type; drop -p and -f, or the word chat");
-    if (!batched.input.empty() && (!mode.empty() || !prompt.empty() || !prompt_file.empty() ||
-                                   !save_file.empty() || !load_file.empty()))
-      fail(ErrorCode::kUsage, "--batch takes its prompts from {}; drop chat, -p, -f and sessions",
+    if (!batched.input.empty() &&
+        (!mode.empty() || !prompt.empty() || !prompt_file.empty() || !save_file.empty() ||
+         !load_file.empty() || !tool_options.allowed.empty()))
+      fail(ErrorCode::kUsage,
+           "--batch takes its prompts from {}; drop chat, -p, -f, sessions and --allow-tool",
            batched.input);
     if (batched.input.empty() != batched.output.empty())
       fail(ErrorCode::kUsage, "--batch IN.jsonl and -o OUT.jsonl belong together");
@@ -67,12 +57,13 @@ struct RunCommand {
     if (!model_options.adapter.empty()) adapter = Adapter::load(model_options.adapter, *m);
     Engine engine(m, how.engine);
     if (!batched.input.empty())
-      return batch(engine, resolved_sampling(sub, *m), kv_for(how.kv, m->file().metadata()),
-                   adapter);
+      return batch(engine, sampling.resolved(sub, m->file().metadata()),
+                   kv_for(how.kv, m->file().metadata()), adapter);
 
     ChatOptions options;
     options.system = system;
-    if (!tools_file.empty()) options.tools_json = read_json(tools_file);
+    const LocalTools tools = tool_options.load();
+    options.tools_json = tools.declarations();
     options.context = context;
     options.kv = kv_for(how.kv, m->file().metadata());
     std::optional<SessionFile> session;
@@ -82,11 +73,13 @@ struct RunCommand {
         options.kv = kv_from_json(m->config(), session->kv());
     }
     options.generate.max_tokens = max_tokens;
-    options.generate.sampling = resolved_sampling(sub, *m);
+    options.generate.sampling = sampling.resolved(sub, m->file().metadata());
     options.generate.stop_ids = m->config().eos_ids;
     options.generate.adapter = adapter.get();
-    options.generate.constraint = constraint.compile(m->tokenizer(), m->config().eos_ids);
-    const Started started{engine, options, session ? &*session : nullptr,
+    options.generate.constraint = tools.may_run()
+                                      ? calls_as_declared(*m, options.tools_json)
+                                      : constraint.compile(m->tokenizer(), m->config().eos_ids);
+    const Started started{engine, options, tools, session ? &*session : nullptr,
                           adapter ? adapter_identity(model_options.adapter) : ""};
     return mode == "chat" ? chat(started) : once(started);
   }
@@ -98,7 +91,7 @@ struct RunCommand {
     run.defaults = {max_tokens, resolved};
     run.raw = raw;
     run.system = system;
-    if (!tools_file.empty()) run.tools_json = read_json(tools_file);
+    run.tools_json = tool_options.load().declarations();
     run.adapter = adapter;
     const Model& m = engine.model();
     run.constraint = constraint.compile(m.tokenizer(), m.config().eos_ids);
@@ -115,6 +108,7 @@ struct RunCommand {
   struct Started {
     Engine& engine;
     const ChatOptions& options;
+    const LocalTools& tools;
     const SessionFile* session;  // null: a new one
     std::string adapter;         // adapter_identity()
   };
@@ -137,14 +131,15 @@ struct RunCommand {
       std::fflush(stdout);
     };
     ChatReply reply;
+    std::vector<ToolAction> actions;
     if (raw) {
       reply = once_raw(with, text, events, stream);
     } else {
       ChatSession chat = open_chat(with);
-      reply = chat.say(text, stream, events);
+      reply = tool_options.say(chat, with.tools, text, stream, events, out, actions);
       if (!save_file.empty()) chat.save(save_file, with.adapter);
     }
-    print(reply);
+    print(reply, actions);
     return 0;
   }
 
@@ -185,19 +180,22 @@ struct RunCommand {
     return chat;
   }
 
-  void print(const ChatReply& reply) const {
+  void print(const ChatReply& reply, const std::vector<ToolAction>& actions) const {
     const auto rate = [](size_t n, double seconds) {
       return seconds > 0 ? static_cast<double>(n) / seconds : 0.0;
     };
     const double prompt_rate = rate(reply.prompt.size(), reply.result.prompt_seconds);
     const double decode_rate = rate(reply.result.tokens.size(), reply.result.decode_seconds);
     if (out.json) {
-      const nlohmann::ordered_json json{{"prompt_tokens", reply.prompt},
-                                        {"tokens", reply.result.tokens},
-                                        {"text", reply.text},
-                                        {"finish_reason", reply.result.finish_reason},
-                                        {"prompt_tokens_per_second", prompt_rate},
-                                        {"tokens_per_second", decode_rate}};
+      nlohmann::ordered_json json{{"prompt_tokens", reply.prompt},
+                                  {"tokens", reply.result.tokens},
+                                  {"text", reply.text},
+                                  {"finish_reason", reply.result.finish_reason},
+                                  {"prompt_tokens_per_second", prompt_rate},
+                                  {"tokens_per_second", decode_rate}};
+      for (const ToolAction& a : actions)
+        json["actions"].push_back(
+            {{"name", a.name}, {"arguments", a.arguments_json}, {"result", a.result}});
       fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
       return;
     }
@@ -216,13 +214,14 @@ struct RunCommand {
     fmt::print(stderr, "Type a message; an empty line or Ctrl-D ends the chat.\n");
     for (std::string line;
          fmt::print(stderr, "> "), std::getline(std::cin, line) && !line.empty();) {
-      const ChatReply reply = session.say(
-          line,
+      std::vector<ToolAction> actions;
+      const ChatReply reply = tool_options.say(
+          session, with.tools, line,
           [](std::string_view piece) {
             std::fwrite(piece.data(), 1, piece.size(), stdout);
             std::fflush(stdout);
           },
-          events);
+          events, out, actions);
       fmt::print("\n");
       if (reply.result.finish_reason == "context")
         fail(ErrorCode::kUsage, "the conversation reached {} tokens; use a larger --context",
@@ -246,8 +245,7 @@ void add_run(CLI::App& app, Action& action) {
   sub->add_option("-f,--file", command->prompt_file, "Read the message from a file")
       ->type_name("FILE");
   sub->add_option("--system", command->system, "System message")->type_name("TEXT");
-  sub->add_option("--tools", command->tools_file, "JSON array of tools declared to the model")
-      ->type_name("FILE");
+  add_tool_options(*sub, command->tool_options);
   sub->add_option("--save-session", command->save_file,
                   "Write conversation and cache here, in a chat after each answer")
       ->type_name("FILE");
@@ -256,7 +254,6 @@ void add_run(CLI::App& app, Action& action) {
       ->type_name("FILE");
   add_batch_options(*sub, command->batched);
   sub->add_flag("--raw", command->raw, "No chat template: BOS and the text as it is");
-  sub->add_flag("--greedy", command->greedy, "Always the most likely token");
   sub->add_option("--max-tokens", command->max_tokens, "New tokens at most")
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, (int64_t{1} << 31) - 1))
@@ -265,24 +262,14 @@ void add_run(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, (int64_t{1} << 31) - 1))
       ->capture_default_str();
-  SamplingOptions& s = command->sampling;
-  sub->add_option("--temperature", s.temperature, "Default: the model's own; 0 is greedy");
-  sub->add_option("--top-k", s.top_k, "Only the K most likely; 0: off");
-  sub->add_option("--top-p", s.top_p, "Only the most likely up to this total probability");
-  sub->add_option("--min-p", s.min_p, "Only tokens at least this likely relative to the best");
-  sub->add_option("--repetition-penalty", s.repetition_penalty, "Over 1 discourages seen tokens");
-  sub->add_option("--presence-penalty", s.presence_penalty,
-                  "Subtracted from logits of seen tokens");
-  sub->add_option("--frequency-penalty", s.frequency_penalty, "Subtracted per occurrence");
-  sub->add_option("--seed", s.seed, "Same seed, same text")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 62))
-      ->capture_default_str();
+  add_sampling_options(*sub, command->sampling);
   add_constraint_options(*sub, command->constraint);
   add_model_options(*sub, command->model_options);
   add_output_options(*sub, command->out);
   sub->footer(
       "Examples:\n  lapidary run model.lap -p 'What is the capital of Peru?'\n"
       "  lapidary run model.lap -p 'Name and age: ...' --json-schema person.json\n"
+      "  lapidary run model.lap -p 'Is it cold in Oslo?' --tools tools.json --allow-tool weather\n"
       "  lapidary run model.lap chat --adapter tuned/\n"
       "  lapidary run model.lap --batch questions.jsonl -o answers.jsonl\n"
       "  lapidary run model.lap --raw --greedy -p 'Once upon' --max-tokens 50 --json");

@@ -207,7 +207,9 @@ StateId Automaton::only(std::span<const Configuration> group) {
 StateId Automaton::opened(std::span<const Configuration> group) {
   kept_.clear();
   for (const Configuration& c : group)
-    if (c.node != kReturnNode) kept_.push_back({kOpenStack, c.node});
+    if (c.node != kReturnNode) kept_.push_back({kOpenStack, network_.alike[c.node]});
+  std::sort(kept_.begin(), kept_.end());
+  kept_.erase(std::unique(kept_.begin(), kept_.end()), kept_.end());
   return intern(0);
 }
 

@@ -66,8 +66,8 @@ class Automaton {
   bool fits_over(StackId stack, uint32_t need) const {
     return need != kNeverReturns && stacks_[stack].depth + need <= limits_.max_depth;
   }
-  // The state of `group`, configurations of one stack; and the same over kOpenStack. Ends of the
-  // text are left out: kDead when nothing else is there.
+  // The state of `group`, configurations of one stack; and one over kOpenStack that is alike for
+  // the length of a token. Ends of the text are left out: kDead when nothing else is there.
   StateId only(std::span<const Configuration> group);
   StateId opened(std::span<const Configuration> group);
   // What follows when `stack`, not empty, returns to its top.

@@ -128,6 +128,12 @@ CodeAutomaton without_text(const CodeAutomaton& automaton, std::string_view text
     }
     out.nodes.push_back(std::move(copy));
   }
+  for (size_t i = 0; i < order.size(); ++i) {
+    const auto [node, k] = order[i];
+    if (const auto alike = automaton.nodes[node].alike)
+      if (const auto found = numbers.find(uint64_t{*alike} << 32 | k); found != numbers.end())
+        out.nodes[i].alike = found->second;
+  }
   return out;
 }
 

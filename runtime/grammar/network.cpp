@@ -15,7 +15,7 @@ namespace lapidary::grammar {
 
 size_t Network::bytes() const {
   return edge_list.size() * sizeof(ByteEdge) + skip_list.size() * sizeof(NodeId) +
-         call_list.size() * sizeof(Call) + n_nodes() * (4 * sizeof(uint32_t) + 1);
+         call_list.size() * sizeof(Call) + n_nodes() * (5 * sizeof(uint32_t) + 1);
 }
 
 NodeId NetworkBuilder::add_node() {
@@ -23,7 +23,8 @@ NodeId NetworkBuilder::add_node() {
     fail(ErrorCode::kOutOfMemory,
          "the grammar needs more than {} nodes; use smaller counts, enums or patterns", kMaxNodes);
   returns_.push_back(0);
-  return static_cast<NodeId>(returns_.size() - 1);
+  alike_.push_back(static_cast<NodeId>(alike_.size()));
+  return alike_.back();
 }
 
 void NetworkBuilder::check_edges() const {
@@ -191,6 +192,7 @@ Network NetworkBuilder::finish(NodeId start, const std::bitset<256>& usable) con
   Network net;
   net.start = start;
   net.returns = returns_;
+  net.alike = alike_;
   net.heights = find_heights(edges);
   if (net.heights[start] == kNeverReturns)
     fail(ErrorCode::kBadData, "no text satisfies the grammar");

@@ -47,6 +47,7 @@ struct Network {
   std::vector<Call> call_list;
   std::vector<uint8_t> returns;   // the node may end its network
   std::vector<uint32_t> heights;  // deepest stack that the shallowest way to a return needs
+  std::vector<NodeId> alike;      // goes on in the same way for the length of any token
 
   size_t n_nodes() const { return returns.size(); }
   std::span<const ByteEdge> edges(NodeId n) const {
@@ -69,6 +70,8 @@ class NetworkBuilder {
   void skip(NodeId from, NodeId to);
   void call(NodeId from, NodeId entry, NodeId then);
   void mark_return(NodeId node) { returns_[node] = 1; }
+  // Whatever the next kLookAhead bytes are, `node` takes them exactly where `other` does.
+  void set_alike(NodeId node, NodeId other) { alike_[node] = other; }
   size_t n_nodes() const { return returns_.size(); }
 
   Fragment empty();
@@ -106,6 +109,7 @@ class NetworkBuilder {
   std::vector<Skip> skips_;
   std::vector<CallFrom> calls_;
   std::vector<uint8_t> returns_;
+  std::vector<NodeId> alike_;
 };
 
 }  // namespace lapidary::grammar

@@ -187,10 +187,20 @@ CodeAutomaton with_length(const CodeAutomaton& automaton, int64_t least, int64_t
     return found->second;
   };
   number(automaton.start, 0);
+  // Where neither bound is in sight: 1 below `least`, 2 above it; else 0.
+  const auto region = [&](int64_t count) {
+    if (most >= 0 && most - count <= kLookAhead) return 0;
+    return count + kLookAhead < least ? 1 : count >= least ? 2 : 0;
+  };
+  std::unordered_map<uint64_t, uint32_t> first_of_region;
   for (size_t i = 0; i < order.size(); ++i) {
     const auto [node, count] = order[i];
     CodeAutomaton::Node copy;
     copy.accepts = automaton.nodes[node].accepts && count >= least;
+    if (const int where = region(count); where != 0) {
+      const uint64_t key = uint64_t{node} << 2 | static_cast<uint64_t>(where);
+      copy.alike = first_of_region.try_emplace(key, static_cast<uint32_t>(i)).first->second;
+    }
     if (most < 0 || count < most)
       for (const CodeAutomaton::Edge& edge : automaton.nodes[node].edges)
         copy.edges.push_back({edge.set, number(edge.to, std::min(count + 1, last))});

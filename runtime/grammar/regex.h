@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -24,12 +25,16 @@ struct CodeAutomaton {
   struct Node {
     std::vector<Edge> edges;
     bool accepts = false;
+    // Another node that goes on in the same way for the next kLookAhead characters: from far
+    // enough, all places of a count look alike.
+    std::optional<uint32_t> alike = std::nullopt;
   };
   std::vector<Node> nodes;
   uint32_t start = 0;
 };
 
 inline constexpr size_t kMaxRegexNodes = 50'000;
+inline constexpr int64_t kLookAhead = 255;  // no token has more bytes, see vocabulary.cpp
 
 enum class Anchoring {
   kWhole,  // the pattern is the whole text (^ and $ change nothing)

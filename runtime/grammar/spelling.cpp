@@ -24,7 +24,11 @@ void Speller::edge(NodeId from, const CodeSet& set, NodeId to) {
   if (tails_to_ != to) tails_.clear();
   tails_to_ = to;
   const bool in_json = spelling_ == Spelling::kJsonString;
-  for (const ByteRanges& bytes : utf8_ranges(in_json ? set.without(escaped_in_json()) : set))
+  if (!(set == last_set_)) {
+    last_set_ = set;
+    last_ranges_ = utf8_ranges(in_json ? set.without(escaped_in_json()) : set);
+  }
+  for (const ByteRanges& bytes : last_ranges_)
     builder_.edge(from, bytes[0].low, bytes[0].high, tail(bytes, 1, to));
   if (!in_json) return;
 
@@ -50,6 +54,7 @@ Fragment spell(const CodeAutomaton& automaton, Spelling spelling, NetworkBuilder
     for (const CodeAutomaton::Edge& edge : automaton.nodes[i].edges)
       speller.edge(nodes[i], edge.set, nodes[edge.to]);
     if (automaton.nodes[i].accepts) builder.skip(nodes[i], end);
+    if (const auto alike = automaton.nodes[i].alike) builder.set_alike(nodes[i], nodes[*alike]);
   }
   return {nodes[automaton.start], end};
 }

@@ -34,6 +34,8 @@ class Speller {
   };
   NodeId tails_to_ = kReturnNode;  // where the remembered tails lead
   std::vector<Tail> tails_;
+  CodeSet last_set_;  // and its spelling: counts repeat one set
+  std::vector<ByteRanges> last_ranges_;
 };
 
 }  // namespace lapidary::grammar

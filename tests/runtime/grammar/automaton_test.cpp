@@ -68,6 +68,33 @@ TEST(Masks, AgreeWithTryingEveryToken) {
   }
 }
 
+// Places of a long count share masks while both bounds are out of any token's reach (255 bytes).
+TEST(Masks, AgreeAllAlongALongCount) {
+  const Rule rules[] = {
+      Rule::schema(R"({"type":"string","minLength":400,"maxLength":1200})"),
+      Rule::schema(R"({"type":"string","minLength":400,"maxLength":1200,"pattern":"^(ab?)*$"})"),
+      Rule::schema(R"({"type":"string","minLength":400})")};
+  for (const Rule& rule : rules) {
+    const auto constraint = compiled(rule);
+    Matcher matcher(constraint);
+    ASSERT_TRUE(matcher.accept(3 + '"'));
+    for (int length = 0; length < 1200; ++length) {
+      for (const int bound : {0, 400 - 255, 400, 1200 - 255, 1200}) {
+        if (std::abs(length - bound) > 2) continue;
+        const auto span = matcher.mask();
+        const std::vector<uint64_t> mask(span.begin(), span.end());
+        for (int32_t id = 0; id < small_vocabulary()->size(); ++id) {
+          const bool taken = matcher.accept(id);
+          if (taken) matcher.rollback(1);
+          ASSERT_EQ(bit(mask, id), taken) << "token " << id << " behind " << length;
+        }
+      }
+      matcher.mask();
+      ASSERT_TRUE(matcher.accept(3 + 'a')) << length;
+    }
+  }
+}
+
 TEST(Masks, HoldNearTheDepthLimit) {
   ConstraintLimits limits;
   limits.max_depth = 7;

@@ -109,6 +109,31 @@ void next_string(benchmark::State& state) {
 }
 BENCHMARK(next_string)->Unit(benchmark::kMicrosecond);
 
+// One new state after the other, far from the bound of a long string: each token of a long text.
+void long_string(benchmark::State& state) {
+  const std::string schema =
+      R"({"type":"string","maxLength":)" + std::to_string(state.range(0)) + "}";
+  const auto constraint = Constraint::compile(Rule::schema(schema), vocabulary(), {kEos});
+  const int32_t letter = gemma().encode("b", {.parse_special = false}).at(0);
+  Matcher matcher(constraint);
+  write(matcher, "\"b");
+  matcher.mask();
+  for (auto _ : state) {
+    if (!matcher.accept(letter)) state.SkipWithError("the string is full");
+    benchmark::DoNotOptimize(matcher.mask().data());
+  }
+}
+BENCHMARK(long_string)->Arg(4000)->Iterations(2000)->Unit(benchmark::kMicrosecond);
+
+void compile_long_string(benchmark::State& state) {
+  const std::string schema =
+      R"({"type":"string","maxLength":)" + std::to_string(state.range(0)) + "}";
+  vocabulary();
+  for (auto _ : state)
+    benchmark::DoNotOptimize(Constraint::compile(Rule::schema(schema), vocabulary(), {kEos}));
+}
+BENCHMARK(compile_long_string)->Arg(200)->Arg(4000)->Arg(20000)->Unit(benchmark::kMillisecond);
+
 // mask() and accept() along a text whose states are all known.
 void known_states(benchmark::State& state) {
   const auto constraint = Constraint::compile(Rule::any_json(), vocabulary(), {kEos});
