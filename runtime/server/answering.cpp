@@ -11,6 +11,7 @@
 #include "runtime/server/answer_rule.h"
 #include "runtime/server/answer_stream.h"
 #include "runtime/server/prompts.h"
+#include "runtime/text/reply_families.h"
 
 namespace lapidary::server {
 namespace {
@@ -21,6 +22,23 @@ ReplyFormat format_of(const Ask& ask, ReplyFormat of_model) {
   if (!ask.is_chat() || (of_model == ReplyFormat::kLlama3 && !has_tools))
     return ReplyFormat::kPlain;
   return of_model;
+}
+
+constexpr float kNever = -1e4f;  // added to a logit
+
+// Who may not call does not begin to, where calls begin with a token of their own.
+std::optional<int32_t> forbidden_token(const Ask& ask, const ServedModel& model) {
+  if (!ask.is_chat() || ask.tool_choice != ToolChoice::kNone) return std::nullopt;
+  switch (model.reply_format()) {
+    case ReplyFormat::kGemma4:
+      return model.tokenizer().id_of(kGemma4Markers.call_begin);
+    case ReplyFormat::kFunctionGemma:
+      return model.tokenizer().id_of(kFunctionGemmaMarkers.call_begin);
+    case ReplyFormat::kQwen3:
+      return model.tokenizer().id_of("<tool_call>");
+    default:
+      return std::nullopt;
+  }
 }
 
 constexpr size_t kTailBytes = 64;  // of a prompt, for the reply's parser
@@ -70,6 +88,8 @@ class Answering : public std::enable_shared_from_this<Answering> {
     for (const auto& [id, bias] : ask_.logit_bias)
       if (id < 0 || id >= model.vocab_size())
         refuse_field("logit_bias", "token " + std::to_string(id) + " is outside the vocabulary");
+    if (const auto token = forbidden_token(ask_, model))
+      request.logit_bias.emplace_back(*token, kNever);
     request.stop_ids = model.stop_ids();
     request.constraint = constraint(tail);
     request.adapter = use_.adapter;

@@ -195,6 +195,14 @@ TEST_F(ChatTest, CallsBecomeJsonAndThoughtsStandApart) {
   EXPECT_EQ(thought, "Let me see.");
 }
 
+TEST_F(ChatTest, NoToolsMeansNoCalls) {
+  answer(ask({{"tool_choice", "none"}}));
+  const Request request = model().requests().at(0);
+  ASSERT_EQ(request.logit_bias.size(), 1u);
+  EXPECT_EQ(request.logit_bias[0].first, model().tokenizer().id_of("<|tool_call>"));
+  EXPECT_LT(request.logit_bias[0].second, -1000.f);
+}
+
 TEST_F(ChatTest, MessagesReachTheTemplateInItsForm) {
   answer(
       ask({{"messages",
