@@ -18,7 +18,10 @@ int64_t modified_at(const std::string& path) {
   return info.st_mtime;
 }
 
-std::string gib(uint64_t bytes) { return fmt::format("{:.2f} GiB", double(bytes) / 0x1p30); }
+std::string size_text(uint64_t bytes) {
+  return bytes < (1u << 30) ? fmt::format("{:.1f} MiB", double(bytes) / 0x1p20)
+                            : fmt::format("{:.2f} GiB", double(bytes) / 0x1p30);
+}
 
 }  // namespace
 
@@ -38,7 +41,11 @@ ModelPool::ModelPool(PoolOptions options) : options_(std::move(options)) {
     slot_of(adapter.model);
     modified_at(adapter.folder);
   }
-  load(slots_.front());
+  try {
+    load(slots_.front());
+  } catch (const ApiError& e) {
+    throw Error(ErrorCode::kOutOfMemory, e.what());
+  }
   for (const PoolAdapter& adapter : options_.adapters)
     if (adapter.model == slots_.front().what.name) slots_.front().loaded->adapter(adapter.folder);
 }
@@ -136,7 +143,8 @@ void ModelPool::make_room(const Slot& slot, uint64_t bytes) {
         throw ApiError(
             {503, fmt::format("no memory for the model {}: it takes {}, and {} of {} are "
                               "in use",
-                              slot.what.name, gib(bytes), gib(used), gib(options_.memory_bytes))});
+                              slot.what.name, size_text(bytes), size_text(used),
+                              size_text(options_.memory_bytes))});
       unloaded = std::move(oldest->loaded);
       oldest->loaded = nullptr;
       name = oldest->what.name;
