@@ -5,12 +5,16 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <set>
+#include <thread>
 
 #include "runtime/server/api_error.h"
 
 namespace lapidary::server {
 namespace {
+
+constexpr auto kPatience = std::chrono::milliseconds(500);
 
 int64_t modified_at(const std::string& path) {
   struct stat info {};
@@ -122,14 +126,16 @@ std::shared_ptr<LoadedModel> ModelPool::loaded(Slot& slot) {
   return find();
 }
 
-// Unloads what nobody uses, the longest unused first, until `bytes` more fit.
+// Unloads what nobody uses, the longest unused first, until `bytes` more fit. An answer that was
+// just given may hold its model for a moment longer: hence the patience.
 void ModelPool::make_room(const Slot& slot, uint64_t bytes) {
   if (options_.memory_bytes == 0) return;
+  const auto patience_end = Clock::now() + kPatience;
   for (;;) {
     std::shared_ptr<LoadedModel> unloaded;
     std::string name;
     {
-      std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       uint64_t used = 0;
       Slot* oldest = nullptr;
       for (Slot& other : slots_) {
@@ -139,7 +145,13 @@ void ModelPool::make_room(const Slot& slot, uint64_t bytes) {
         if (is_idle && (!oldest || other.last_use < oldest->last_use)) oldest = &other;
       }
       if (used + bytes <= options_.memory_bytes) return;
-      if (!oldest || bytes > options_.memory_bytes)
+      const bool can_fit = bytes <= options_.memory_bytes;
+      if (can_fit && !oldest && used > 0 && Clock::now() < patience_end) {
+        lock.unlock();
+        std::this_thread::sleep_for(kPatience / 20);
+        continue;
+      }
+      if (!oldest || !can_fit)
         throw ApiError(
             {503, fmt::format("no memory for the model {}: it takes {}, and {} of {} are "
                               "in use",
