@@ -74,7 +74,7 @@ void Scheduler::State::admit() {
       if (bytes > kv_bytes - kv_bytes_used) return;  // when others have ended
       answer = waiting.pop();
       answer->kv_bytes = bytes;
-      ++counters.running;
+      counters.running = std::ssize(running) + 1;
     }
     kv_bytes_used += answer->kv_bytes;
     prefixes.limit(kv_bytes - kv_bytes_used);

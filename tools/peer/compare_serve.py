@@ -42,7 +42,11 @@ class Server:
             try:
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
                 connection.request("GET", "/health")
-                if connection.getresponse().status == 200:
+                response = connection.getresponse()
+                response.read()
+                if response.status == 200:
+                    connection.request("GET", "/v1/models")
+                    self.model = json.load(connection.getresponse())["data"][0]["id"]
                     return self
             except OSError:
                 pass
@@ -55,7 +59,7 @@ class Server:
 
     def stream(self, prompt, n_tokens, seed):
         """Times of request and of each event, and the number of tokens, of one answer."""
-        body = json.dumps({"model": "default", "prompt": prompt, "max_tokens": n_tokens,
+        body = json.dumps({"model": self.model, "prompt": prompt, "max_tokens": n_tokens,
                            "stream": True, "stream_options": {"include_usage": True},
                            "temperature": 1.0, "top_k": 64, "seed": seed})
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
@@ -130,7 +134,7 @@ def main():
     parser.add_argument("--repetitions", type=int, default=1)
     options = parser.parse_args()
 
-    ours, theirs = make_models(options)
+    ours, theirs = make_models(options, words=True)
     generator = random.Random(1)
     prompts = [generator.choices(range(1000, VOCABULARY), k=options.prompt_tokens)
                for _ in range(options.streams)]

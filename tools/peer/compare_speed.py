@@ -96,20 +96,21 @@ class Peers:
         return rates
 
 
-def make_models(options):
-    """Both files of the synthetic model; made once."""
+def make_models(options, words=False):
+    """Both files of the synthetic model, theirs with a vocabulary if asked for; made once."""
     folder = os.environ.get("LAPIDARY_BENCH_DIR") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "lapidary", "peer")
     os.makedirs(folder, exist_ok=True)
     layers = ["--layers", str(options.layers)] if options.layers else []
     name = options.model + (f"-{options.layers}" if options.layers else "")
-    ours, theirs = f"{folder}/{name}-{options.weights}.lap", f"{folder}/{name}.gguf"
+    ours, theirs = f"{folder}/{name}-{options.weights}.lap", f"{folder}/{name}{'-words' * words}.gguf"
     if not os.path.exists(ours):
         subprocess.run([options.lapidary, "bench", "--synthetic", options.model, "--weights",
                         options.weights, "-o", ours, *layers], check=True, stdout=sys.stderr)
     if not os.path.exists(theirs):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "synthetic_gguf.py")
-        subprocess.run([sys.executable, script, options.model, theirs, *layers], check=True)
+        subprocess.run([sys.executable, script, options.model, theirs, *layers, *["--words"] * words],
+                       check=True)
     return ours, theirs
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Writes a GGUF file of a true Gemma 4 shape with random Q4_0 weights, to time llama.cpp on.
 
-usage: synthetic_gguf.py e2b|26b-a4b OUT.gguf [--layers N]
+usage: synthetic_gguf.py e2b|26b-a4b OUT.gguf [--layers N] [--words]
 
 The twin of `lapidary bench --synthetic`: every matrix (embeddings and per-layer embeddings included)
 is Q4_0, norms and the router are float32, so that both runtimes move the same model. --layers keeps
-the first N layers, rounded up to a whole attention period. There is no tokenizer ("no_vocab"): the
+the first N layers, rounded up to a whole attention period. Without --words there is no tokenizer: the
 benchmark feeds token numbers. One megabyte of random blocks is repeated: its bytes are as costly to
 read and multiply as any, but compression ratios of this file mean nothing. Standard library only.
 Keys and tensor names: llama.cpp's src/llama-arch.cpp and src/models/gemma4.cpp.
@@ -67,6 +67,23 @@ def metadata(name, s):
         pairs += [(g + "expert_count", U32, s["experts"]), (g + "expert_used_count", U32, s["top_k"]),
                   (g + "expert_feed_forward_length", U32, s["expert_mlp"])]
     return pairs
+
+
+def words():
+    """A vocabulary of made-up words, for programs that cannot serve without one."""
+    control, unknown, normal, byte = 3, 2, 1, 6
+    tokens, types = ["<unk>", "<eos>", "<bos>"], [unknown, control, control]
+    for i in range(256):
+        tokens.append(f"<0x{i:02X}>")
+        types.append(byte)
+    for i in range(len(tokens), VOCABULARY):
+        tokens.append(f"\u2581w{i}")
+        types.append(normal)
+    g = "tokenizer.ggml."
+    return [(g + "model", STRING, "llama"), (g + "tokens", STRING, tokens),
+            (g + "scores", FLOAT, [-float(i) for i in range(VOCABULARY)]), (g + "token_type", I32, types),
+            (g + "unknown_token_id", U32, 0), (g + "eos_token_id", U32, 1), (g + "bos_token_id", U32, 2),
+            (g + "add_bos_token", BOOL, False)]
 
 
 def tensors(s):
@@ -153,9 +170,12 @@ def main():
     parser.add_argument("model", choices=SHAPES)
     parser.add_argument("out")
     parser.add_argument("--layers", type=int)
+    parser.add_argument("--words", action="store_true", help="with a vocabulary of made-up words")
     arguments = parser.parse_args()
     shape = cut(SHAPES[arguments.model], arguments.layers)
     pairs, infos = metadata(arguments.model, shape), tensors(shape)
+    if arguments.words:
+        pairs = [entry for entry in pairs if entry[0] != "tokenizer.ggml.model"] + words()
 
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(infos), len(pairs))
     head += b"".join(pair(*entry) for entry in pairs)

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "runtime/generate.h"
+#include "runtime/grammar/vocabulary.h"
 #include "runtime/scheduler/scheduler.h"
 #include "runtime/verify/random.h"
 #include "tests/runtime/fixtures.h"
@@ -83,5 +84,45 @@ inline GenerateResult alone(Engine& engine, const Request& request, int64_t cont
 }
 
 inline std::string name_of(FinishReason reason) { return to_string(reason); }
+
+inline constexpr int64_t kContext = 256;
+
+class SchedulerTest : public testing::Test {
+ protected:
+  static EngineOptions engine_options(int batch = 48) {
+    return {.n_threads = 2, .max_batch_tokens = batch, .max_logits = 32};
+  }
+  const Model& model() const { return engine_.model(); }
+  int64_t vocab() const { return model().config().vocab_size; }
+
+  // A request of its own kind for each number: lengths, seeds, penalties, adapters, constraints.
+  Request request(size_t i) {
+    Request r;
+    r.prompt = random_prompt(random_, 1 + int64_t(random_.below(150)), vocab());
+    r.max_tokens = 1 + int64_t(random_.below(40));
+    r.sampling.seed = i;
+    r.sampling.greedy = i % 4 == 0;
+    if (i % 4 == 1) r.sampling.top_k = 20;
+    if (i % 4 == 2) r.sampling.repetition_penalty = 1.2f;
+    r.stop_ids = {5, 6, 7, 8, 9, 10};
+    if (i % 5 == 4) {
+      r.constraint = Constraint::compile(Rule::regex("[a-z ]{5,30}"), vocabulary(), {1});
+      r.sampling.temperature = 1.5f;
+    }
+    if (i % 3 == 2) r.adapter = adapter_;
+    r.account = std::string(1, char('a' + i % 3));
+    return r;
+  }
+  std::shared_ptr<const grammar::Vocabulary> vocabulary() const {
+    static const auto made = std::make_shared<const grammar::Vocabulary>(model().tokenizer());
+    return made;
+  }
+
+  Engine engine_{converted_model("nano-e"), engine_options()};
+  Engine alone_{converted_model("nano-e"), engine_options(33)};
+  std::shared_ptr<const Adapter> adapter_ =
+      Adapter::load(data_path("nano-e/reference/lora_final"), *converted_model("nano-e"));
+  SplitMix64 random_{7};
+};
 
 }  // namespace lapidary
