@@ -83,7 +83,8 @@ class Turn {
     if (usage) {
       const seconds = (performance.now() - (this.first ?? this.began)) / 1000;
       told.push(`${usage.completion_tokens} tokens`);
-      if (usage.completion_tokens > 1 && seconds > 0.01)
+      // Of a call, the first tokens come together, when its name is known.
+      if (usage.completion_tokens > 1 && seconds > 0.01 && !tool_calls)
         told.push(`${((usage.completion_tokens - 1) / seconds).toFixed(1)} per second`);
       const cached = usage.prompt_tokens_details?.cached_tokens;
       told.push(`prompt ${usage.prompt_tokens}` + (cached ? `, ${cached} cached` : ''));
