@@ -5,13 +5,14 @@
 #include <memory>
 
 #include "formats/error.h"
-#include "formats/provenance.h"
 #include "formats/file.h"
 #include "formats/lap.h"
+#include "formats/provenance.h"
 #include "runtime/kv_choice.h"
 #include "runtime/verify/builtin_text.h"
 #include "runtime/verify/verdict.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/endpoint_options.h"
 #include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
@@ -57,6 +58,7 @@ struct SideOptions {
 
 struct VerifyCommand {
   SideOptions base, candidate;
+  EndpointText endpoint;  // in place of the candidate
   std::string text_file, tasks_file, html_file, junit_file;
   TextOptions text;
   Margins margins;
@@ -64,6 +66,17 @@ struct VerifyCommand {
   int n_threads = 0;
   KvText kv;  // refines the packed caches of both sides
   OutputOptions out;
+
+  VerifyResult measure_endpoint(const Events& events) const {
+    const std::unique_ptr<Scorer> ours = base.open(n_threads, kv);
+    VerifyResult result;
+    result.margins = margins;
+    result.endpoint = endpoint.compare(
+        *ours, text_file.empty() ? std::string(builtin_text()) : read_text(text_file), text.context,
+        events);
+    judge(result);
+    return result;
+  }
 
   VerifyResult measure(const Events& events) const {
     const std::unique_ptr<Scorer> a = base.open(n_threads, kv), b = candidate.open(n_threads, kv);
@@ -84,8 +97,11 @@ struct VerifyCommand {
   }
 
   VerifyLabels labels() const {
-    VerifyLabels labels{base.label(kv), candidate.label(kv), text_file, tasks_file,
-                        std::string(kToolVersion)};
+    VerifyLabels labels{base.label(kv), {}, text_file, tasks_file, std::string(kToolVersion)};
+    if (endpoint.given())
+      labels.candidate = {endpoint.url, {{"Model", endpoint.model}}};
+    else
+      labels.candidate = candidate.label(kv);
     if (text_file.empty() && tasks_file.empty()) labels.text_source = "built-in text";
     return labels;
   }
@@ -102,10 +118,14 @@ struct VerifyCommand {
   int run(CLI::App& sub) {
     apply_recipe(sub);
     check_outputs();
+    if (endpoint.given() != candidate.model.empty())
+      fail(ErrorCode::kUsage, "verify needs a CANDIDATE or --endpoint URL, and not both");
+    if (endpoint.given() && !tasks_file.empty())
+      fail(ErrorCode::kUsage, "--tasks needs a CANDIDATE: a server is compared on text");
     VerifyResult result;
     {
       ProgressLine progress(out.quiet);
-      result = measure(progress.events());
+      result = endpoint.given() ? measure_endpoint(progress.events()) : measure(progress.events());
     }
     if (!html_file.empty()) write_text_atomically(html_file, verify_html(result, labels()));
     if (!junit_file.empty())
@@ -126,6 +146,12 @@ struct VerifyCommand {
       fmt::print("        KLD mean {:.5f} median {:.5f} 99 % {:.4f}, same best token {:.1f} %\n",
                  t->kld_mean, t->kld_median, t->kld_p99, 100 * t->top1_agreement);
     }
+    if (const auto& e = result.endpoint)
+      fmt::print(
+          "server  {} places, KLD mean {:.5f} [{:.5f}, {:.5f}] 99 % {:.4f}, same best token {:.1f} "
+          "%, largest difference {:.4f} nats\n",
+          e->positions, e->kld_mean, e->interval[0], e->interval[1], e->kld_p99,
+          100 * e->top1_agreement, e->largest_difference);
     for (const auto& [name, t] : result.tasks)
       fmt::print(
           "{:12} {:5} items  {:5.1f} % -> {:5.1f} %  difference {:+.1f} [{:+.1f}, {:+.1f}] "
@@ -174,12 +200,12 @@ void add_verify(CLI::App& app, Action& action) {
       ->required()
       ->type_name("BASE");
   sub->add_option("candidate", command->candidate.model, "The model that is judged")
-      ->required()
       ->type_name("CANDIDATE");
   sub->add_option("--text", command->text_file,
                   "Text to predict (default without --tasks: a built-in text)")
       ->type_name("FILE");
   sub->add_option("--tasks", command->tasks_file, kTasksHelp)->type_name("FILE");
+  add_endpoint_options(*sub, command->endpoint);
   add_measure_options(*sub, command->text, command->limit_items);
   add_side(*sub, command->base, "base");
   add_side(*sub, command->candidate, "candidate");
@@ -199,6 +225,7 @@ void add_verify(CLI::App& app, Action& action) {
       "  lapidary verify model.lap model-w4.lap --text book.txt --html report.html\n"
       "  lapidary verify model.lap tuned.lap --tasks skills.jsonl --text book.txt --json\n"
       "  lapidary verify m.lap m.lap --adapter-candidate tuned/ --kv-candidate f32\n"
+      "  lapidary verify model.lap --endpoint http://127.0.0.1:8000 --endpoint-model mine\n"
       "  lapidary verify m.lap m.lap --kv-base off --kv-candidate k4v4 --text book.txt");
   sub->callback(
       [command, sub, &action] { action = [command, sub] { return command->run(*sub); }; });

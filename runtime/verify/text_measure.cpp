@@ -20,35 +20,6 @@ constexpr uint64_t kBootstrapSeed = 20'240'917;  // any fixed number: results mu
 constexpr int64_t kMinClusters = 20;
 constexpr int64_t kMaxBlock = 256;
 
-// What stands before each window: BOS, or the end-of-text token of models that have no BOS.
-int32_t window_start(const Scorer& model) {
-  const ModelConfig& config = model.metadata().config;
-  if (config.bos_id >= 0) return config.bos_id;
-  if (const auto bos = model.tokenizer().bos_id()) return *bos;
-  if (!config.eos_ids.empty()) return config.eos_ids.front();
-  fail(ErrorCode::kBadData,
-       "the model has neither a BOS nor an end-of-text token to put before a window");
-}
-
-std::vector<int32_t> text_tokens(const Scorer& model, std::string_view text,
-                                 const TextOptions& options) {
-  if (options.context < 2)
-    fail(ErrorCode::kUsage, "--context {}: expected at least 2, BOS and one token",
-         options.context);
-  if (options.limit_tokens < 0)
-    fail(ErrorCode::kUsage, "--limit-tokens {}: expected 0 (all) or more", options.limit_tokens);
-  std::vector<int32_t> tokens = model.tokenizer().encode(text);
-  if (options.limit_tokens > 0 && static_cast<int64_t>(tokens.size()) > options.limit_tokens)
-    tokens.resize(static_cast<size_t>(options.limit_tokens));
-  if (tokens.empty()) fail(ErrorCode::kBadData, "the text is empty: expected at least one token");
-  for (const int32_t id : tokens)
-    if (id < 0 || id >= model.vocab_size())
-      fail(ErrorCode::kBadData,
-           "the tokenizer gave id {}, but the model's vocabulary has {} entries", id,
-           model.vocab_size());
-  return tokens;
-}
-
 // Cuts `tokens` into windows and windows into chunks, and calls
 //   window(length) and chunk(inputs, targets)
 // where inputs[i] is the token before targets[i]. All inputs together are BOS and the window
@@ -123,6 +94,34 @@ void note_long_context(const Scorer& model, const TextOptions& options, const Ev
 }
 
 }  // namespace
+
+int32_t window_start(const Scorer& model) {
+  const ModelConfig& config = model.metadata().config;
+  if (config.bos_id >= 0) return config.bos_id;
+  if (const auto bos = model.tokenizer().bos_id()) return *bos;
+  if (!config.eos_ids.empty()) return config.eos_ids.front();
+  fail(ErrorCode::kBadData,
+       "the model has neither a BOS nor an end-of-text token to put before a window");
+}
+
+std::vector<int32_t> text_tokens(const Scorer& model, std::string_view text,
+                                 const TextOptions& options) {
+  if (options.context < 2)
+    fail(ErrorCode::kUsage, "--context {}: expected at least 2, BOS and one token",
+         options.context);
+  if (options.limit_tokens < 0)
+    fail(ErrorCode::kUsage, "--limit-tokens {}: expected 0 (all) or more", options.limit_tokens);
+  std::vector<int32_t> tokens = model.tokenizer().encode(text);
+  if (options.limit_tokens > 0 && static_cast<int64_t>(tokens.size()) > options.limit_tokens)
+    tokens.resize(static_cast<size_t>(options.limit_tokens));
+  if (tokens.empty()) fail(ErrorCode::kBadData, "the text is empty: expected at least one token");
+  for (const int32_t id : tokens)
+    if (id < 0 || id >= model.vocab_size())
+      fail(ErrorCode::kBadData,
+           "the tokenizer gave id {}, but the model's vocabulary has {} entries", id,
+           model.vocab_size());
+  return tokens;
+}
 
 TextResult measure_text(Scorer& model, std::string_view text, const TextOptions& options,
                         const Events& events) {

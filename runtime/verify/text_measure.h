@@ -39,6 +39,14 @@ struct TextComparison {
   std::vector<float> nll_difference;  // per token, candidate - base
 };
 
+// What stands before each window: BOS, or the end-of-text token of models that have no BOS. Throws
+// kBadData when there is neither.
+int32_t window_start(const Scorer& model);
+// The text's tokens as the options cut them. Throws kUsage for options out of range, kBadData for
+// an empty text or a tokenizer that does not fit the vocabulary.
+std::vector<int32_t> text_tokens(const Scorer& model, std::string_view text,
+                                 const TextOptions& options);
+
 TextResult measure_text(Scorer& model, std::string_view text, const TextOptions& options,
                         const Events& events);
 // Throws kBadData when the two tokenizers or vocabularies differ, or the text has fewer than 2

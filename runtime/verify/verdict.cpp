@@ -121,6 +121,26 @@ std::string task_sentence(const VerifyResult& result, const std::string& name, V
       title, measured, points(margin), rounded(static_cast<double>(needed)));
 }
 
+std::string endpoint_sentence(const VerifyResult& result, Verdict verdict) {
+  const EndpointComparison& e = *result.endpoint;
+  const std::string measured = fmt::format(
+      "{:.5f} nats from this model's (95 % interval {:.5f} to {:.5f}, {} places), the best token "
+      "is the same at {:.1f} %",
+      e.kld_mean, e.interval[0], e.interval[1], grouped(e.positions), 100 * e.top1_agreement);
+  const double margin = result.margins.nats;
+  if (verdict == Verdict::kPass)
+    return fmt::format("Server: its next tokens are {}; within the margin of {:.4f}.", measured,
+                       margin);
+  if (verdict == Verdict::kFail)
+    return fmt::format(
+        "Server: its next tokens are {}; more than the margin of {:.4f}: it serves something else.",
+        measured, margin);
+  return fmt::format(
+      "Server: its next tokens are {}; a PASS needs the interval within {:.4f} and "
+      "at least {} places.",
+      measured, margin, kMinPositions);
+}
+
 // FAIL before INCONCLUSIVE before PASS.
 int severity(Verdict verdict) {
   return verdict == Verdict::kFail ? 0 : verdict == Verdict::kInconclusive ? 1 : 2;
@@ -162,6 +182,14 @@ Verdict judge_text(const VerifyResult& result) {
   return Verdict::kInconclusive;
 }
 
+Verdict judge_endpoint(const VerifyResult& result) {
+  LAPIDARY_CHECK(result.endpoint.has_value());
+  const EndpointComparison& e = *result.endpoint;
+  if (e.interval[0] > result.margins.nats) return Verdict::kFail;
+  if (e.interval[1] <= result.margins.nats && e.positions >= kMinPositions) return Verdict::kPass;
+  return Verdict::kInconclusive;
+}
+
 double task_margin(const VerifyResult& result, const std::string& name) {
   return name == kPooledName ? result.margins.pooled : result.margins.task;
 }
@@ -176,7 +204,7 @@ Verdict judge_task(const VerifyResult& result, const std::string& name) {
 }
 
 void judge(VerifyResult& result) {
-  if (!result.text && result.tasks.empty())
+  if (!result.text && result.tasks.empty() && !result.endpoint)
     fail(ErrorCode::kUsage,
          "nothing was measured, so there is nothing to judge: give a text or a tasks file");
   if (result.identical) check_identical(result);
@@ -185,6 +213,10 @@ void judge(VerifyResult& result) {
   if (result.text) {
     const Verdict verdict = judge_text(result);
     findings.emplace_back(verdict, text_sentence(result, verdict));
+  }
+  if (result.endpoint) {
+    const Verdict verdict = judge_endpoint(result);
+    findings.emplace_back(verdict, endpoint_sentence(result, verdict));
   }
   for (const auto& [name, task] : result.tasks) {
     const Verdict verdict = judge_task(result, name);

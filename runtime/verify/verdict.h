@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/verify/endpoint.h"
 #include "runtime/verify/tasks.h"
 #include "runtime/verify/text_measure.h"
 
@@ -31,15 +32,19 @@ struct VerifyResult {
   Verdict verdict = Verdict::kInconclusive;
   std::optional<TextComparison> text;
   std::map<std::string, TaskComparison> tasks;  // "pooled" included
+  std::optional<EndpointComparison> endpoint;   // the candidate is a server
   Margins margins;
   bool identical = false;            // same weights, same options
   std::vector<std::string> reasons;  // one sentence each
 };
 
 inline constexpr int64_t kMinTextTokens = 2000;
+inline constexpr int64_t kMinPositions = 200;  // of a server
 
 // The verdict on one measure alone, as judge() uses it; for reports. `name` is the key in tasks.
 Verdict judge_text(const VerifyResult& result);  // REQUIRES: result.text
+// The mean KLD stands against the margin for NLL.
+Verdict judge_endpoint(const VerifyResult& result);  // REQUIRES: result.endpoint
 Verdict judge_task(const VerifyResult& result, const std::string& name);
 double task_margin(const VerifyResult& result, const std::string& name);
 

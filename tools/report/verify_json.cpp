@@ -23,6 +23,15 @@ Json to_json(const TextComparison& text) {
           {"top1_agreement", text.top1_agreement}};
 }
 
+Json to_json(const EndpointComparison& e) {
+  return {{"positions", e.positions},
+          {"kld_mean", e.kld_mean},
+          {"interval", {e.interval[0], e.interval[1]}},
+          {"kld_p99", e.kld_p99},
+          {"top1_agreement", e.top1_agreement},
+          {"largest_difference", e.largest_difference}};
+}
+
 Json to_json(const TaskComparison& task) {
   return {{"items", task.items},
           {"base", task.base},
@@ -52,14 +61,15 @@ std::string task_summary(const TaskComparison& task) {
 std::string verify_json(const VerifyResult& result) {
   Json tasks = Json::object();
   for (const auto& [name, task] : result.tasks) tasks[name] = to_json(task);
-  const Json report = {{"verdict", verdict_name(result.verdict)},
-                       {"text", result.text ? to_json(*result.text) : Json()},
-                       {"tasks", tasks},
-                       {"margins",
-                        {{"nats", result.margins.nats},
-                         {"task", result.margins.task},
-                         {"pooled", result.margins.pooled}}},
-                       {"reasons", result.reasons}};
+  Json report = {{"verdict", verdict_name(result.verdict)},
+                 {"text", result.text ? to_json(*result.text) : Json()},
+                 {"tasks", tasks},
+                 {"margins",
+                  {{"nats", result.margins.nats},
+                   {"task", result.margins.task},
+                   {"pooled", result.margins.pooled}}},
+                 {"reasons", result.reasons}};
+  if (result.endpoint) report["endpoint"] = to_json(*result.endpoint);
   return report.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -77,6 +87,10 @@ std::string verify_junit(const VerifyResult& result, const std::string& name) {
         fmt::format("{:+.4f} nats per token (95 % interval {:+.4f} to {:+.4f}, {} tokens)",
                     text->nll_candidate - text->nll_base, text->interval[0], text->interval[1],
                     text->tokens));
+  if (const auto& e = result.endpoint)
+    add("server", judge_endpoint(result),
+        fmt::format("KLD {:.5f} (95 % interval {:.5f} to {:.5f}, {} places)", e->kld_mean,
+                    e->interval[0], e->interval[1], e->positions));
   for (const auto& [task_name, task] : result.tasks)
     add("task " + task_name, judge_task(result, task_name), task_summary(task));
   return fmt::format(

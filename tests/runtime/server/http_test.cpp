@@ -8,42 +8,13 @@
 #include <thread>
 
 #include "formats/error.h"
+#include "tests/runtime/server/running_server.h"
 #include "tests/runtime/server/socket_client.h"
 
 namespace lapidary::server {
 namespace {
 
 using std::chrono::seconds;
-
-// A server on a free port, and a thread that runs it.
-class Running {
- public:
-  Running(HttpHandler handler, HttpOptions options = {}) {
-    options.port = 0;
-    options.refusal = [](int status, std::string_view message) {
-      HttpResponse response;
-      response.status = status;
-      response.body = std::string(message);
-      return response;
-    };
-    server = std::make_unique<HttpServer>(options, std::move(handler));
-    thread_ = std::thread([this] { all_done = server->run(stop_); });
-  }
-  ~Running() { stop(); }
-  void ask_to_stop() { stop_ = true; }
-  void stop() {
-    stop_ = true;
-    if (thread_.joinable()) thread_.join();
-  }
-  int port() const { return server->port(); }
-
-  std::unique_ptr<HttpServer> server;
-  bool all_done = false;
-
- private:
-  std::atomic<bool> stop_{false};
-  std::thread thread_;
-};
 
 void echo(HttpRequest request, std::shared_ptr<Exchange> exchange) {
   HttpResponse response;
@@ -53,7 +24,7 @@ void echo(HttpRequest request, std::shared_ptr<Exchange> exchange) {
 }
 
 TEST(Http, AnswersRequestsInTurnOnOneConnection) {
-  Running running(echo);
+  RunningServer running(echo);
   SocketClient client(running.port());
   for (int i = 0; i < 3; ++i) {
     client.send(request_text("POST", "/a/b?c=d", "body" + std::to_string(i)));
@@ -69,7 +40,7 @@ TEST(Http, AnswersRequestsInTurnOnOneConnection) {
 }
 
 TEST(Http, BytesMayComeOneByOne) {
-  Running running(echo);
+  RunningServer running(echo);
   SocketClient client(running.port());
   for (const char c : request_text("POST", "/slow", "ab")) client.send({&c, 1});
   client.read_until("\r\n\r\n");
@@ -80,7 +51,7 @@ TEST(Http, StreamsChunksAsTheyCome) {
   std::mutex mutex;
   std::condition_variable changed;
   std::shared_ptr<Exchange> held;
-  Running running([&](HttpRequest, std::shared_ptr<Exchange> exchange) {
+  RunningServer running([&](HttpRequest, std::shared_ptr<Exchange> exchange) {
     HttpResponse head;
     head.content_type = "text/event-stream";
     head.body = "first";
@@ -107,7 +78,7 @@ TEST(Http, ADisconnectIsToldWhileTheAnswerWaits) {
   std::atomic<int> gone{0};
   std::vector<std::shared_ptr<Exchange>> held;
   std::mutex mutex;
-  Running running([&](HttpRequest, std::shared_ptr<Exchange> exchange) {
+  RunningServer running([&](HttpRequest, std::shared_ptr<Exchange> exchange) {
     exchange->on_gone([&] { ++gone; });
     std::lock_guard lock(mutex);
     held.push_back(std::move(exchange));
@@ -129,7 +100,7 @@ TEST(Http, LimitsAreStatuses) {
   HttpOptions options;
   options.max_body_bytes = 1000;
   options.max_header_bytes = 2000;
-  Running running(echo, options);
+  RunningServer running(echo, options);
   EXPECT_EQ(fetch(running.port(), "POST", "/", std::string(1000, 'x')).status, 200);
   EXPECT_EQ(fetch(running.port(), "POST", "/", std::string(1001, 'x')).status, 413);
   EXPECT_EQ(fetch(running.port(), "GET", "/", "", "X: " + std::string(3000, 'x') + "\r\n").status,
@@ -150,7 +121,7 @@ TEST(Http, LimitsAreStatuses) {
 }
 
 TEST(Http, ContinueIsSaidToThoseWhoWait) {
-  Running running(echo);
+  RunningServer running(echo);
   SocketClient client(running.port());
   client.send("POST /c HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
   EXPECT_EQ(client.read_until("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
@@ -162,7 +133,7 @@ TEST(Http, ContinueIsSaidToThoseWhoWait) {
 TEST(Http, SlowClientsAreClosed) {
   HttpOptions options;
   options.idle_limit = options.receive_limit = seconds(1);
-  Running running(echo, options);
+  RunningServer running(echo, options);
   SocketClient silent(running.port()), half_header(running.port()), half_body(running.port());
   half_header.send("POST / HTTP/1.1\r\nContent-Le");
   half_body.send("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
@@ -175,7 +146,7 @@ TEST(Http, AReaderThatTakesNothingIsGivenUp) {
   HttpOptions options;
   options.max_unsent_bytes = 1u << 20;
   std::atomic<bool> gone{false};
-  Running running(
+  RunningServer running(
       [&](HttpRequest, std::shared_ptr<Exchange> exchange) {
         exchange->on_gone([&] { gone = true; });
         exchange->begin_stream({});
@@ -195,7 +166,7 @@ TEST(Http, AReaderThatTakesNothingIsGivenUp) {
 TEST(Http, ConnectionsAreLimited) {
   HttpOptions options;
   options.max_connections = 2;
-  Running running(echo, options);
+  RunningServer running(echo, options);
   SocketClient a(running.port()), b(running.port());
   a.send(request_text("GET", "/a"));
   b.send(request_text("GET", "/b"));
@@ -211,7 +182,7 @@ TEST(Http, ConnectionsAreLimited) {
 TEST(Http, StoppingWaitsForAnswersUnderWay) {
   std::shared_ptr<Exchange> held;
   std::atomic<bool> has_come{false};
-  Running running([&](HttpRequest, std::shared_ptr<Exchange> exchange) {
+  RunningServer running([&](HttpRequest, std::shared_ptr<Exchange> exchange) {
     held = std::move(exchange);
     has_come = true;
   });
@@ -234,7 +205,7 @@ TEST(Http, StoppingCutsWhatTakesTooLong) {
   std::atomic<bool> has_come{false};
   HttpOptions options;
   options.drain_limit = seconds(0);
-  Running running(
+  RunningServer running(
       [&](HttpRequest, std::shared_ptr<Exchange> exchange) {
         held = std::move(exchange);
         has_come = true;
@@ -262,7 +233,7 @@ TEST(Http, WrongAddressesAndTakenPortsAreErrors) {
   HttpOptions options;
   options.host = "somewhere";
   EXPECT_EQ(code_of(options), ErrorCode::kUsage);
-  Running running(echo);
+  RunningServer running(echo);
   options.host = "127.0.0.1";
   options.port = running.port();
   EXPECT_EQ(code_of(options), ErrorCode::kIo);
