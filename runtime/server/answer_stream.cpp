@@ -35,6 +35,14 @@ void AnswerStream::emit(ReplyDelta delta, std::vector<Piece>& out) {
   waiting_.clear();
 }
 
+// Tokens without text, special ones say, are told of all the same.
+void AnswerStream::emit_rest(std::vector<Piece>& out) {
+  if (waiting_.empty()) return;
+  answer_.tokens.insert(answer_.tokens.end(), waiting_.begin(), waiting_.end());
+  out.push_back({{ReplyDelta::Kind::kContent, ""}, std::move(waiting_)});
+  waiting_.clear();
+}
+
 void AnswerStream::pass(const std::vector<ReplyDelta>& deltas, std::vector<Piece>& out) {
   using Kind = ReplyDelta::Kind;
   for (const ReplyDelta& delta : deltas) {
@@ -70,6 +78,7 @@ void AnswerStream::finish(const Finish& finish, std::vector<Piece>& out) {
     parser_->finish(deltas);
     pass(deltas, out);
     emit({ReplyDelta::Kind::kContent, stop_.finish()}, out);
+    if (!stop_.is_stopped()) emit_rest(out);
   }
   answer_.stop = stop_.matched();
 }

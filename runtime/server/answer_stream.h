@@ -41,6 +41,7 @@ class AnswerStream {
   void add_log(const TokenEvent& event);
   void pass(const std::vector<ReplyDelta>& deltas, std::vector<Piece>& out);
   void emit(ReplyDelta delta, std::vector<Piece>& out);
+  void emit_rest(std::vector<Piece>& out);
 
   const Tokenizer& tokenizer_;
   const std::vector<int32_t>& stop_ids_;
