@@ -58,7 +58,7 @@ class CompletionReader {
  private:
   int32_t id_of(std::string_view text) const;  // -1: unknown
   int64_t vocab_size_;
-  std::unordered_map<std::string, int32_t> ids_;  // by bytes; the lowest id where several agree
+  std::unordered_map<std::string, int32_t> ids_;  // by the bytes they stand for
 };
 
 }  // namespace lapidary

@@ -43,11 +43,15 @@ std::string completion_request(const std::string& model, std::span<const int32_t
 
 CompletionReader::CompletionReader(const Tokenizer& tokenizer, int64_t vocab_size)
     : vocab_size_(vocab_size) {
-  for (int32_t id = 0; id < vocab_size; ++id) {
-    const std::string bytes =
-        tokenizer.is_special(id) ? std::string(tokenizer.piece(id)) : tokenizer.token_bytes(id);
-    if (!bytes.empty()) ids_.emplace(bytes, id);
-  }
+  // Tokens of single bytes last: where a letter has a token of its own, that is the one.
+  for (const bool of_bytes : {false, true})
+    for (int32_t id = 0; id < vocab_size; ++id) {
+      const std::string_view piece = tokenizer.piece(id);
+      if ((piece.size() == 6 && piece.starts_with("<0x")) != of_bytes) continue;
+      const std::string bytes =
+          tokenizer.is_special(id) ? std::string(piece) : tokenizer.token_bytes(id);
+      if (!bytes.empty()) ids_.emplace(bytes, id);
+    }
 }
 
 int32_t CompletionReader::id_of(std::string_view text) const {

@@ -143,6 +143,15 @@ TEST(Endpoint, ReadsTheDialects) {
   }
 }
 
+// "s" is a token of its own, and what <0x73> stands for.
+TEST(Endpoint, PrefersATokenOfItsOwnToAByte) {
+  const CompletionReader reader(nano_tokenizer(), 8192);
+  const NextTokens tokens =
+      reader.read(R"({"choices":[{"logprobs":{"top_logprobs":[{"s":-0.5}]}}]})");
+  ASSERT_EQ(tokens.size(), 1u);
+  EXPECT_EQ(nano_tokenizer().piece(tokens[0].id), "s");
+}
+
 TEST(Endpoint, AnAnswerThatEndsAtOnceTellsNothing) {
   const CompletionReader reader(nano_tokenizer(), 8192);
   EXPECT_TRUE(reader
