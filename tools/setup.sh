@@ -8,7 +8,7 @@ set -euo pipefail
 
 lapidary_packages=(g++ cmake ninja-build pkg-config libzstd-dev libxxhash-dev
   nlohmann-json3-dev libtomlplusplus-dev libcli11-dev libfmt-dev libpcre2-dev libutf8proc-dev
-  libboost1.81-dev libssl-dev libgtest-dev libvalijson-dev python3-pip xz-utils)
+  libboost1.81-dev libssl-dev openssl libgtest-dev libvalijson-dev python3-pip xz-utils)
 libtorch_version=2.11.0
 libtorch_folder="${XDG_CACHE_HOME:-$HOME/.cache}/lapidary/libtorch-$libtorch_version"
 
@@ -19,6 +19,7 @@ have_tool() {  # a package that is not needed when the tool is already on PATH
     g++ | cmake | pkg-config) command -v "$1" >/dev/null ;;
     ninja-build) command -v ninja >/dev/null ;;
     python3-pip) python3 -m pip --version >/dev/null 2>&1 ;;
+    openssl) command -v openssl >/dev/null ;;
     xz-utils) command -v xz >/dev/null ;;
     *) false ;;
   esac

@@ -18,6 +18,7 @@ run_tests() {
 
 build ci
 run_tests ci
+LAPIDARY="$root/build/ci/lapidary" "$root/tools/test_server.sh" || status=$?
 build dev parser_tests
 run_tests dev -R '^(formats_test|text_test|grammar_test|convert_test|fuzz_.*)$'
 

@@ -89,9 +89,9 @@ TEST_F(Serve, ManyClientsGetWhatOneGets) {
 }
 
 TEST_F(Serve, ModelsAreLoadedOnDemandWithinTheMemory) {
-  // One takes 5.9 MB, with its sequences: there is room for one of the two.
-  ServerProcess two({model_, "--model", "other=" + model_, "--memory", "8MB", "--parallel", "2",
-                     "--context", "512", "--prefix-cache", "0"});
+  // One takes 7.0 MB, with its sequence: there is room for one of the two.
+  ServerProcess two({model_, "--model", "other=" + model_, "--memory", "10MB", "--parallel", "1",
+                     "--context", "4096", "--prefix-cache", "0"});
   ASSERT_GT(two.port(), 0);
   const auto loaded = [&] {
     std::string names;
@@ -110,7 +110,7 @@ TEST_F(Serve, ModelsAreLoadedOnDemandWithinTheMemory) {
       "POST", kChat,
       question("Hi", {{"model", "other"},
                       {"stream", true},
-                      {"max_tokens", 400},
+                      {"max_tokens", 4000},
                       {"logit_bias", {{"1", -100}, {"6", -100}, {"14", -100}}}})));
   busy.read_until("data: ");
   const PlainResponse refused = fetch(two.port(), "POST", kChat, question("Hi"));
