@@ -11,6 +11,7 @@
 #include <random>
 
 #include "runtime/grammar/constraint.h"
+#include "runtime/grammar/tool_calls.h"
 #include "runtime/grammar/vocabulary.h"
 #include "runtime/sampling.h"
 #include "tests/runtime/text/tokenizer_fixture.h"
@@ -92,6 +93,24 @@ void first_mask(benchmark::State& state) {
   state.SetLabel(place.name);
 }
 BENCHMARK(first_mask)->DenseRange(0, std::size(kPlaces) - 1)->Unit(benchmark::kMillisecond);
+
+// The same where a model may call tools: in its free text, and in a string of a call.
+void first_tool_mask(benchmark::State& state) {
+  const Rule rule = tool_calls_rule(
+      ReplyFormat::kQwen3, R"([{"name": "f", "parameters": )" + wide_schema(100) + "}]", {});
+  for (auto _ : state) {
+    state.PauseTiming();
+    const auto constraint = Constraint::compile(rule, vocabulary(), {kEos});
+    Matcher matcher(constraint);
+    if (state.range(0) == 1)
+      write(matcher, R"(<tool_call>
+{"name": "f", "arguments": {"property_0": "b)");
+    state.ResumeTiming();
+    benchmark::DoNotOptimize(matcher.mask().data());
+  }
+  state.SetLabel(state.range(0) == 0 ? "free text" : "argument");
+}
+BENCHMARK(first_tool_mask)->DenseRange(0, 1)->Unit(benchmark::kMillisecond);
 
 // A new state whose innermost network is known: the second string of an object.
 void next_string(benchmark::State& state) {
