@@ -144,12 +144,14 @@ def main():
         f"Lapidary {options.weights}": [options.lapidary, "serve", ours, "--threads", threads,
                                         "--parallel", slots, "--context", str(context)],
         "llama-server Q4_0": [options.llama_server, "-m", theirs, "-t", threads, "-tb", threads,
-                              "-np", slots, "-c", str(context * options.streams), "--no-webui"],
+                              "-np", slots, "-c", str(context * options.streams), "--no-webui",
+                              "--no-warmup"],  # the first request warms it
     }
     rounds = {name: [] for name in commands}
     for _ in range(options.repetitions):
         for name, command in commands.items():
             rounds[name].append(measure(name, command, options, prompts))
+            print(f"{name}: {rounds[name][-1]['rate']:.1f} tokens/s", file=sys.stderr, flush=True)
 
     def middle(name, field):
         return statistics.median(result[field] for result in rounds[name])
