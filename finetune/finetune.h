@@ -47,7 +47,7 @@ struct FinetuneOptions {
 
   // The gate (finetune/gate.h).
   std::string eval_data, eval_general, gate_tasks;  // held-out files, or empty
-  int64_t hold_out = 20;   // every so many-th general example is held out; 0: none
+  int64_t hold_out = 0;   // every so many-th general example is held out; 0: none
   int64_t eval_steps = 0;  // between evaluations; 0: a tenth of the run
   double gate_nats = 0.02, gate_points = 0.02;
 

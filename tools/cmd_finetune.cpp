@@ -179,7 +179,7 @@ void add_gate_options(CLI::App& sub, FinetuneOptions& o) {
                  "Held-out domain examples: the adapter with their lowest loss is kept")
       ->type_name("FILE.jsonl");
   sub.add_option("--eval-general", o.eval_general,
-                 "Held-out general examples for the gate; default: some of --general")
+                 "Held-out general examples for the gate")
       ->type_name("FILE.jsonl");
   sub.add_option("--hold-out", o.hold_out,
                  "Without --eval-general, every so many-th general example is held out; 0: none")

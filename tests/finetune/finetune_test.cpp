@@ -68,6 +68,7 @@ class Finetune : public testing::Test {
 
 TEST_F(Finetune, WritesAdapterLogAndIdentity) {
   std::vector<std::string> notes;
+  options_.hold_out = 20;
   Events events;
   events.on_note = [&](const std::string& note) { notes.push_back(note); };
   const FinetuneReport report = finetune(options_, events);
