@@ -48,11 +48,22 @@ std::string adapter_card(const PeftAdapter& adapter, const std::string& library,
       adapter.config.base_model_name, adapter.base_hash, usage);
 }
 
+// Readers name and stack the experts' parts each in their own way.
+void refuse_experts(const PeftAdapter& adapter) {
+  for (const LoraModule& m : adapter.modules)
+    if (m.n_experts > 0)
+      fail(ErrorCode::kBadData,
+           "an adapter on experts ({}): this export has no place for it; merge it (lapidary merge) "
+           "and export the model",
+           m.module);
+}
+
 }  // namespace
 
 AdapterReport export_adapter_gguf(const PeftAdapter& adapter, const ModelConfig& base,
                                   const std::string& file) {
   check_fits(adapter, base);
+  refuse_experts(adapter);
   if (adapter.config.dora)
     fail(ErrorCode::kBadData,
          "a DoRA adapter: llama.cpp has no place for its magnitudes; merge it (lapidary merge) and "
@@ -96,6 +107,7 @@ AdapterReport export_adapter_gguf(const PeftAdapter& adapter, const ModelConfig&
 AdapterReport export_adapter_mlx(const PeftAdapter& adapter, const ModelConfig& base,
                                  const std::string& folder, bool overwrite) {
   check_fits(adapter, base);
+  refuse_experts(adapter);
   int64_t rank = 0;
   for (const LoraModule& m : adapter.modules) rank = std::max(rank, m.rank);
   const float scale = adapter.modules.front().scale;

@@ -58,7 +58,9 @@ struct FinetuneOptions {
   int rank = 16;
   double alpha = 32;
   bool rslora = false, dora = false;
-  std::vector<std::string> targets;  // suffixes; empty: q,k,v,o,gate,up,down
+  std::vector<std::string> rank_for;  // "NAME=RANK": other ranks for some targets
+  bool adam_8bit = false;             // optimizer state in eight bits
+  std::vector<std::string> targets;   // suffixes; empty: q,k,v,o,gate,up,down
   double learning_rate = 2e-4;
   double lora_plus_ratio = 1.0;  // learning rate of B over that of A
   double weight_decay = 0.0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;

@@ -2,7 +2,6 @@
 #include "finetune/lora.h"
 
 #include <ATen/ATen.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +10,7 @@
 
 #include "formats/error.h"
 #include "formats/hash.h"
+#include "formats/peft_config.h"
 #include "runtime/verify/random.h"
 
 namespace lapidary {
@@ -28,20 +28,6 @@ std::vector<float> to_vector(const at::Tensor& tensor) {
   return {t.data_ptr<float>(), t.data_ptr<float>() + t.numel()};
 }
 
-bool matches(const std::string& module, const std::string& target) {
-  return module == target || module.ends_with("." + target);
-}
-
-// The last parts of the names there are, each once, for messages.
-std::string known_targets(const std::vector<AdaptableMatrix>& matrices) {
-  std::vector<std::string> names;
-  for (const auto& m : matrices) {
-    const std::string last = m.module.substr(m.module.rfind('.') + 1);
-    if (std::find(names.begin(), names.end(), last) == names.end()) names.push_back(last);
-  }
-  return fmt::format("{}", fmt::join(names, ", "));
-}
-
 // Each module draws from its own stream, so that adding a target changes no other's start.
 std::vector<float> uniform_values(size_t n, double bound, uint64_t seed,
                                   const std::string& module) {
@@ -50,6 +36,18 @@ std::vector<float> uniform_values(size_t n, double bound, uint64_t seed,
   std::vector<float> values(n);
   for (float& v : values) v = static_cast<float>((2 * random.uniform() - 1) * bound);
   return values;
+}
+
+std::vector<LoraWeights::Part> parts_of(at::Tensor& a, at::Tensor& b) {
+  for (at::Tensor* t : {&a, &b}) t->mutable_grad() = at::zeros_like(t->detach());
+  const auto part = [](const at::Tensor& all, int64_t e) {
+    at::Tensor one = all.detach().select(0, e).requires_grad_(true);
+    one.mutable_grad() = all.grad().select(0, e);
+    return one;
+  };
+  std::vector<LoraWeights::Part> parts;
+  for (int64_t e = 0; e < a.size(0); ++e) parts.push_back({part(a, e), part(b, e)});
+  return parts;
 }
 
 // |W + s B A| per row.
@@ -70,25 +68,21 @@ PeftAdapter new_adapter(const PeftConfig& config, const std::vector<AdaptableMat
                         uint64_t seed) {
   PeftAdapter adapter;
   adapter.config = config;
-  for (const std::string& target : config.target_modules)
-    if (std::none_of(matrices.begin(), matrices.end(),
-                     [&](const AdaptableMatrix& m) { return matches(m.module, target); }))
-      fail(ErrorCode::kUsage, "target \"{}\" matches no matrix of this model; there are: {}",
-           target, known_targets(matrices));
+  resolve_targets(adapter.config, matrices);
+  const LoraScales scales(adapter.config);
   for (const AdaptableMatrix& m : matrices) {
-    if (std::none_of(config.target_modules.begin(), config.target_modules.end(),
-                     [&](const std::string& target) { return matches(m.module, target); }))
-      continue;
+    if (!is_target(adapter.config, m)) continue;
     LoraModule module;
     module.module = m.module;
-    module.rank = config.rank;
+    module.rank = scales.rank(m.module);
     module.in = m.matrix->k;
     module.out = m.matrix->rows;
-    module.scale = static_cast<float>(
-        config.alpha / (config.rslora ? std::sqrt(double{1} * config.rank) : config.rank));
-    module.a = uniform_values(static_cast<size_t>(module.rank * module.in),
+    module.n_experts = m.experts ? static_cast<int64_t>(m.experts->size()) : 0;
+    module.scale = scales.scale(m.module);
+    const int64_t ranks = module.rank * module.n_matrices();
+    module.a = uniform_values(static_cast<size_t>(ranks * module.in),
                               1.0 / std::sqrt(static_cast<double>(module.in)), seed, m.module);
-    module.b.assign(static_cast<size_t>(module.out * module.rank), 0.0f);
+    module.b.assign(static_cast<size_t>(module.out * ranks), 0.0f);
     adapter.modules.push_back(std::move(module));
   }
   std::sort(adapter.modules.begin(), adapter.modules.end(),
@@ -110,12 +104,23 @@ LoraSet::LoraSet(const PeftAdapter& initial, const std::vector<AdaptableMatrix>&
     if (module.in != found->matrix->k || module.out != found->matrix->rows)
       fail(ErrorCode::kBadData, "the adapter's module {} is [{}, {}], the model's [{}, {}]",
            module.module, module.out, module.in, found->matrix->rows, found->matrix->k);
+    const auto n_experts =
+        static_cast<int64_t>(found->experts ? found->experts->size() : size_t{0});
+    if (module.n_experts != n_experts)
+      fail(ErrorCode::kBadData, "the adapter's module {} has {} experts, the model {}",
+           module.module, module.n_experts, n_experts);
     LoraWeights lora;
     lora.module = module.module;
     lora.matrix = found->matrix;
     lora.scale = module.scale;
-    lora.a = to_parameter(module.a, {module.rank, module.in});
-    lora.b = to_parameter(module.b, {module.out, module.rank});
+    if (n_experts > 0) {
+      lora.a = to_parameter(module.a, {n_experts, module.rank, module.in});
+      lora.b = to_parameter(module.b, {n_experts, module.out, module.rank});
+      lora.parts = parts_of(lora.a, lora.b);
+    } else {
+      lora.a = to_parameter(module.a, {module.rank, module.in});
+      lora.b = to_parameter(module.b, {module.out, module.rank});
+    }
     if (initial.config.dora) {
       lora.row_norm = row_norms(lora, weights);
       lora.magnitude = module.magnitude.empty() ? lora.row_norm.clone().requires_grad_(true)
@@ -141,9 +146,10 @@ PeftAdapter LoraSet::to_peft() const {
   for (const LoraWeights& lora : modules_) {
     LoraModule module;
     module.module = lora.module;
-    module.rank = lora.a.size(0);
-    module.in = lora.a.size(1);
-    module.out = lora.b.size(0);
+    module.n_experts = static_cast<int64_t>(lora.parts.size());
+    module.rank = lora.a.size(-2);
+    module.in = lora.a.size(-1);
+    module.out = lora.b.size(-2);
     module.scale = static_cast<float>(lora.scale);
     module.a = to_vector(lora.a);
     module.b = to_vector(lora.b);

@@ -15,31 +15,33 @@
 #include <vector>
 
 #include "finetune/frozen_weights.h"
+#include "finetune/targets.h"
 #include "formats/packed_matrix.h"
 #include "formats/peft.h"
 
 namespace lapidary {
 
-// A matrix of the model that an adapter may sit on.
-struct AdaptableMatrix {
-  std::string module;  // "model.layers.3.self_attn.q_proj"
-  const MatrixView* matrix;
-};
-
 struct LoraWeights {
   std::string module;
   const MatrixView* matrix;
   double scale;
-  at::Tensor a, b,
-      magnitude;        // [rank, in], [out, rank], [out] or undefined; they require gradients
+  // [rank, in], [out, rank], [out] or undefined; of a stack [n_experts, rank, in], [n_experts, out,
+  // rank]. They require gradients.
+  at::Tensor a, b, magnitude;
+  // Of a stack: each expert's part of a and b, a leaf of its own whose values and gradient lie in
+  // theirs, so that an expert's gradient costs that expert's size.
+  struct Part {
+    at::Tensor a, b;
+  };
+  std::vector<Part> parts;
   at::Tensor row_norm;  // DoRA: |W + s B A| per row, as of the last refresh()
   // Merge-aware training: W + s B A as a merge will store it; it then stands for both. Null: none.
   const MatrixView* merged = nullptr;
 };
 
 // A new adapter's numbers: A uniform in +-1/sqrt(in) as PEFT draws it (Kaiming, a = sqrt(5)), B
-// zero, magnitude empty (set from the base when it is first used). `targets` are suffixes of module
-// names at a dot. Throws kUsage for a target that matches nothing, naming what there is.
+// zero, magnitude empty (set from the base when it is first used). The config's targets may be
+// names as resolve_targets() takes them; the adapter's are as PEFT has them. Throws kUsage.
 PeftAdapter new_adapter(const PeftConfig& config, const std::vector<AdaptableMatrix>& matrices,
                         uint64_t seed);
 

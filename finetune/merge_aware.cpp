@@ -21,6 +21,9 @@ void MergedMatrices::refresh(LoraSet& lora, const PanelRounding& rounding, Froze
         *std::find_if(adapter.modules.begin(), adapter.modules.end(),
                       [&](const LoraModule& candidate) { return candidate.module == w.module; });
     const MatrixView& base = *w.matrix;
+    if (!w.parts.empty())
+      fail(ErrorCode::kUsage,
+           "{}: experts have no merge-aware training; leave them out of --targets", w.module);
     if (traits(base.code).is_float)
       fail(ErrorCode::kUsage, "{} is {}; merge-aware training needs the packed model", w.module,
            code_name(base.code));

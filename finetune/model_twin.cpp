@@ -96,6 +96,9 @@ ModelTwin::ModelTwin(std::shared_ptr<const Model> model, int n_threads, Precisio
     add(t.up, w.up, "mlp.up_proj");
     add(t.down, w.down, "mlp.down_proj");
     add(t.router, w.router, "router.proj");
+    for (const auto& [stack, name] :
+         {std::pair(&w.expert_gate_up, kExpertsGateUp), std::pair(&w.expert_down, kExpertsDown)})
+      if (!stack->empty()) adaptable_.push_back({prefix + name, &stack->front(), stack});
     add(t.ple_gate, w.ple_gate, "per_layer_input_gate");
     add(t.ple_projection, w.ple_projection, "per_layer_projection");
   }
@@ -103,6 +106,11 @@ ModelTwin::ModelTwin(std::shared_ptr<const Model> model, int n_threads, Precisio
 
 void ModelTwin::set_adapter(const LoraSet* lora) {
   lora_ = lora;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const std::string prefix = fmt::format("model.layers.{}.", i);
+    layers_[i].expert_gate_up = lora ? lora->find(prefix + kExpertsGateUp) : nullptr;
+    layers_[i].expert_down = lora ? lora->find(prefix + kExpertsDown) : nullptr;
+  }
   for (TwinLayer& t : layers_)
     for (TwinLinear* linear : {&t.q, &t.k, &t.v, &t.o, &t.gate, &t.up, &t.down, &t.router,
                                &t.ple_gate, &t.ple_projection}) {
@@ -271,7 +279,9 @@ at::Tensor ModelTwin::hidden(const TokenRow& row, const std::vector<int64_t>& pi
       return layer(i, *context, in);
     };
     std::vector<at::Tensor> out =
-        checkpoint_activations ? recompute(layer_of, inputs) : layer_of(inputs);
+        checkpoint_activations
+            ? recompute(layer_of, inputs, weights_.precision() == Precision::kBFloat16)
+            : layer_of(inputs);
     h = out[0];
     if (out.size() == 3) kv[static_cast<size_t>(i)] = {out[1], out[2]};
     if (tap) tap(i + 1, h);

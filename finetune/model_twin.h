@@ -33,6 +33,8 @@ struct TwinLayer {
   at::Tensor post_ff_norm_1, pre_ff_norm_2, post_ff_norm_2, post_ple_norm;
   at::Tensor router_scale, expert_scale;
   TwinLinear q, k, v, o, gate, up, down, router, ple_gate, ple_projection;
+  const LoraWeights* expert_gate_up = nullptr;  // adapters of stacks; null: none
+  const LoraWeights* expert_down = nullptr;
   bool feeds_later = false;  // a later layer reads this layer's K and V
 };
 
@@ -46,8 +48,8 @@ class ModelTwin {
  public:
   ModelTwin(std::shared_ptr<const Model> model, int n_threads, Precision precision);
 
-  // Every matrix an adapter may sit on, in the model's order. Experts, embeddings and the per-layer
-  // projection of the whole model stay frozen.
+  // Everything an adapter may sit on, in the model's order. Embeddings and the per-layer projection
+  // of the whole model stay frozen.
   const std::vector<AdaptableMatrix>& adaptable() const { return adaptable_; }
   // Uses `lora` (null: none) from now on. It must outlive its use.
   void set_adapter(const LoraSet* lora);
@@ -56,8 +58,8 @@ class ModelTwin {
 
   // States after the final norm of the picked tokens (ascending; none: of all), [n, d_model].
   // Layers that nothing but these states reads run on those tokens alone. With
-  // `checkpoint_activations`, layers keep only their input and run again in the backward pass.
-  // REQUIRES: ids within the vocabulary.
+  // `checkpoint_activations`, layers keep only their input, in bfloat16 where products are, and run
+  // again in the backward pass. REQUIRES: ids within the vocabulary.
   at::Tensor hidden(const TokenRow& row, const std::vector<int64_t>& picked = {},
                     bool checkpoint_activations = false, const TwinTap& tap = {});
   at::Tensor logits(const at::Tensor& hidden);

@@ -31,7 +31,8 @@ Phases::Phases(const FinetuneOptions& options, std::shared_ptr<const Model> mode
                ProcessGroup* group)
     : options_(options), model_(std::move(model)), group_(group) {
   const ModelMetadata& metadata = model_->file().metadata();
-  initial_ = Trainer::initial_adapter(*model_, peft_config(options), options.seed);
+  initial_ =
+      Trainer::initial_adapter(*model_, peft_config(options), options.seed, options.rank_for);
   name_for_peft(initial_.config, metadata);
   initial_.base_hash = model_->file().content_hash();
   initial_.base_source_hash = provenance_from_json(metadata.provenance).source_hash;
@@ -55,6 +56,7 @@ TrainerOptions Phases::trainer_options() const {
   t.beta2 = options_.beta2;
   t.epsilon = options_.epsilon;
   t.clip_norm = options_.clip_norm;
+  t.adam_8bit = options_.adam_8bit;
   t.checkpoint_activations = options_.checkpoint_activations;
   t.precision = parse_precision(options_.precision);
   t.n_threads = options_.n_threads;

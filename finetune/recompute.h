@@ -15,7 +15,9 @@ namespace lapidary {
 using TensorFunction = std::function<std::vector<at::Tensor>(const std::vector<at::Tensor>&)>;
 
 // f(inputs), recomputed in the backward pass. Inputs and outputs are defined float tensors; tensors
-// that f captures get no gradient unless they are leaves.
-std::vector<at::Tensor> recompute(const TensorFunction& f, const std::vector<at::Tensor>& inputs);
+// that f captures get no gradient unless they are leaves. With `round_first`, the first input is
+// rounded to bfloat16 for f, both times, and kept so; its gradient passes the rounding unchanged.
+std::vector<at::Tensor> recompute(const TensorFunction& f, const std::vector<at::Tensor>& inputs,
+                                  bool round_first = false);
 
 }  // namespace lapidary

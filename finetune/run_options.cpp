@@ -94,6 +94,8 @@ std::map<std::string, std::string> identity_of(const FinetuneOptions& o) {
       {"--gate-points", text(o.gate_points)},
       {"--merge-aware", fmt::format("{} {}", o.merge_aware.code, o.merge_aware.steps)},
       {"--rank", text(o.rank)},
+      {"--rank-for", fmt::format("{}", fmt::join(o.rank_for, ","))},
+      {"--adam-8bit", text(o.adam_8bit)},
       {"--alpha", text(o.alpha)},
       {"--rslora and --dora", fmt::format("{} {}", o.rslora, o.dora)},
       {"--targets", fmt::format("{}", fmt::join(o.targets, ","))},

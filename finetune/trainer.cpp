@@ -96,10 +96,10 @@ struct Trainer::State {
   std::vector<TrainedTensor> trained_tensors() {
     std::vector<TrainedTensor> tensors;
     for (LoraWeights& w : lora.modules()) {
-      tensors.push_back({w.module + ".a", w.a, 1.0, {}, {}});
-      tensors.push_back({w.module + ".b", w.b, options.lora_plus_ratio, {}, {}});
-      if (w.magnitude.defined())
-        tensors.push_back({w.module + ".magnitude", w.magnitude, 1.0, {}, {}});
+      const bool shared = !w.parts.empty();
+      tensors.push_back({w.module + ".a", w.a, 1.0, shared});
+      tensors.push_back({w.module + ".b", w.b, options.lora_plus_ratio, shared});
+      if (w.magnitude.defined()) tensors.push_back({w.module + ".magnitude", w.magnitude, 1.0});
     }
     return tensors;
   }
@@ -125,7 +125,11 @@ struct Trainer::State {
     options.group->sum(std::span(flat.data_ptr<float>(), static_cast<size_t>(flat.numel())));
     int64_t begin = 0;
     for (TrainedTensor& t : optimizer.tensors()) {
-      t.value.mutable_grad() = flat.narrow(0, begin, t.value.numel()).view(t.value.sizes()).clone();
+      const at::Tensor sum = flat.narrow(0, begin, t.value.numel()).view(t.value.sizes());
+      if (t.value.grad().defined())
+        t.value.mutable_grad().copy_(sum);  // others may share it
+      else
+        t.value.mutable_grad() = sum.clone();
       begin += t.value.numel();
     }
   }
@@ -160,11 +164,15 @@ Trainer::Trainer(std::shared_ptr<const Model> model, const PeftAdapter& initial,
 
 Trainer::~Trainer() = default;
 
-PeftAdapter Trainer::initial_adapter(const Model& model, const PeftConfig& config, uint64_t seed) {
+PeftAdapter Trainer::initial_adapter(const Model& model, const PeftConfig& config, uint64_t seed,
+                                     const std::vector<std::string>& rank_for) {
   // A non-owning pointer: the twin only lists the matrices here.
   const ModelTwin twin(std::shared_ptr<const Model>(std::shared_ptr<void>(), &model), 1,
                        Precision::kFloat32);
-  return new_adapter(config, twin.adaptable(), seed);
+  PeftConfig complete = config;
+  resolve_targets(complete, twin.adaptable());
+  set_ranks(complete, rank_for, twin.adaptable());
+  return new_adapter(complete, twin.adaptable(), seed);
 }
 
 StepResult Trainer::step(std::span<const TokenRow> rows, double learning_rate) {
@@ -264,8 +272,8 @@ TrainerState Trainer::state() const {
   out.steps_done = state_->optimizer.steps_done();
   for (const TrainedTensor& t : state_->optimizer.tensors()) {
     out.tensors.push_back(named(t.name, t.value));
-    out.tensors.push_back(named(t.name + ".first_moment", t.first_moment));
-    out.tensors.push_back(named(t.name + ".second_moment", t.second_moment));
+    out.tensors.push_back(named(t.name + ".first_moment", moment_of(t, t.first_moment)));
+    out.tensors.push_back(named(t.name + ".second_moment", moment_of(t, t.second_moment)));
   }
   return out;
 }
@@ -286,8 +294,12 @@ void Trainer::restore(const TrainerState& state) {
   };
   for (TrainedTensor& t : tensors) {
     take(t.name, t.value);
-    take(t.name + ".first_moment", t.first_moment);
-    take(t.name + ".second_moment", t.second_moment);
+    for (auto& [name, moment] : {std::pair(".first_moment", &t.first_moment),
+                                 std::pair(".second_moment", &t.second_moment)}) {
+      at::Tensor values = moment_of(t, *moment);
+      take(t.name + name, values);
+      set_moment(*moment, values);
+    }
   }
   state_->optimizer.set_steps_done(state.steps_done);
 }

@@ -26,6 +26,7 @@ struct TrainerOptions {
   double lora_plus_ratio = 1.0;  // learning rate of B over that of A
   double weight_decay = 0.0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
   double clip_norm = 0.0;  // 0: off
+  bool adam_8bit = false;  // moments in eight bits: adam_state.h
   bool checkpoint_activations = false;
   Precision precision = Precision::kFloat32;  // of the operands of products; sums are float32
   int n_threads = 0;                          // 0: all cores
@@ -68,8 +69,10 @@ class Trainer {
   // not fit. LibTorch's own threads are switched off for the whole process.
   Trainer(std::shared_ptr<const Model> model, const PeftAdapter& initial,
           const TrainerOptions& options);
-  // A new adapter on `config.target_modules` (suffixes of names). Throws kUsage.
-  static PeftAdapter initial_adapter(const Model& model, const PeftConfig& config, uint64_t seed);
+  // A new adapter on `config.target_modules`, with ranks of their own for what `rank_for` names:
+  // targets.h. Throws kUsage.
+  static PeftAdapter initial_adapter(const Model& model, const PeftConfig& config, uint64_t seed,
+                                     const std::vector<std::string>& rank_for = {});
   ~Trainer();
 
   // One optimizer step over all rows; each row is one forward and backward pass. Gradients are

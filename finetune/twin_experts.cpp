@@ -1,5 +1,5 @@
-// The mixture of experts of the twin, as in runtime/moe.cpp. Experts are frozen; gradients pass
-// through them and through the router's weights.
+// The mixture of experts of the twin, as in runtime/moe.cpp. Router and experts are frozen, beside
+// adapters of experts; gradients pass through them and through the router's weights.
 #include <ATen/ATen.h>
 
 #include <cmath>
@@ -29,12 +29,17 @@ at::Tensor ModelTwin::experts(int index, const at::Tensor& residual, const at::T
   const at::Tensor counts = chosen.flatten().bincount({}, shape.n_experts);
   const std::vector<at::Tensor> inputs = x.index_select(0, token).split_with_sizes(
       {counts.data_ptr<int64_t>(), static_cast<size_t>(shape.n_experts)});
+  const auto expert = [&](const std::vector<MatrixView>& stack, const LoraWeights* lora, size_t e,
+                          const at::Tensor& in) {
+    if (!lora) return packed_linear(weights_, stack[e], in);
+    return lora_linear(weights_, stack[e], in, lora->parts[e].a, lora->parts[e].b, lora->scale);
+  };
   std::vector<at::Tensor> outputs;
   for (size_t e = 0; e < inputs.size(); ++e) {
     if (inputs[e].size(0) == 0) continue;
-    const at::Tensor gate_up = packed_linear(weights_, w.expert_gate_up[e], inputs[e]);
+    const at::Tensor gate_up = expert(w.expert_gate_up, t.expert_gate_up, e, inputs[e]);
     const std::vector<at::Tensor> halves = gate_up.chunk(2, 1);
-    outputs.push_back(packed_linear(weights_, w.expert_down[e], gated(halves[0], halves[1])));
+    outputs.push_back(expert(w.expert_down, t.expert_down, e, gated(halves[0], halves[1])));
   }
   const at::Tensor weighted =
       at::cat(outputs) * weights.flatten().index_select(0, order).unsqueeze(1);

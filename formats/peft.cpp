@@ -3,6 +3,11 @@
 // Keys as peft 0.21 writes them: "base_model.model." + module + ".lora_A.weight" [r, in],
 // ".lora_B.weight" [out, r], ".lora_magnitude_vector" [out]. Raw state dicts of training scripts
 // have ".default" (the adapter's name) inside; both are read, the first is written.
+//
+// Experts are parameters, not modules: PEFT wraps their module once per adapted parameter, so that
+// "experts.base_layer" is gate_up_proj and "experts" is down_proj, or the only one there is. A is
+// [n_experts r, in] with one expert's rows together, B [out, r n_experts] with one rank's columns
+// together.
 #include "formats/peft.h"
 
 #include <algorithm>
@@ -51,7 +56,18 @@ struct Key {
   Part part;
 };
 
-Key parse_key(std::string_view key, const std::string& where) {
+// What the wrappers around "...experts" hold.
+std::string unwrap_experts(const std::string& module, const PeftConfig& config) {
+  const std::string_view experts = ".experts", inner = ".experts.base_layer";
+  const bool both = config.target_parameters.size() > 1;
+  if (both && module.ends_with(inner))
+    return module.substr(0, module.size() - inner.size() + 1) + kExpertsGateUp;
+  if (!module.ends_with(experts) || config.target_parameters.empty()) return module;
+  return module.substr(0, module.size() - experts.size() + 1) +
+         (both ? kExpertsDown : config.target_parameters[0]);
+}
+
+Key parse_key(std::string_view key, const PeftConfig& config, const std::string& where) {
   const auto ending = std::find_if(kEndings.begin(), kEndings.end(),
                                    [&](const KeyEnding& e) { return key.ends_with(e.text); });
   if (ending == kEndings.end())
@@ -61,6 +77,8 @@ Key parse_key(std::string_view key, const std::string& where) {
          where, excerpt(key));
   std::string_view module = key.substr(0, key.size() - ending->text.size());
   if (module.starts_with(kWrapper)) module.remove_prefix(kWrapper.size());
+  const std::string unwrapped = unwrap_experts(std::string(module), config);
+  module = unwrapped;
   Key out{std::string(module), std::string(module), "", ending->part};
   for (const std::string_view prefix : kBasePrefixes)
     if (module.starts_with(prefix)) {
@@ -98,6 +116,24 @@ std::vector<float> read_finite(const SafetensorsSet& file, const SafetensorsEntr
   return values;
 }
 
+// B of a stack from the file's [out, rank, n_experts] to [n_experts, out, rank], and back.
+std::vector<float> by_expert(const std::vector<float>& b, const LoraModule& m) {
+  std::vector<float> out(b.size());
+  size_t next = 0;
+  for (int64_t e = 0; e < m.n_experts; ++e)
+    for (int64_t row = 0; row < m.out * m.rank; ++row)
+      out[next++] = b[static_cast<size_t>(row * m.n_experts + e)];
+  return out;
+}
+std::vector<float> by_rank(const std::vector<float>& b, const LoraModule& m) {
+  std::vector<float> out(b.size());
+  size_t next = 0;
+  for (int64_t e = 0; e < m.n_experts; ++e)
+    for (int64_t row = 0; row < m.out * m.rank; ++row)
+      out[static_cast<size_t>(row * m.n_experts + e)] = b[next++];
+  return out;
+}
+
 LoraModule read_module(const SafetensorsSet& file, const std::string& name, const Parts& parts,
                        const PeftConfig& config, const LoraScales& scales,
                        const std::string& where) {
@@ -115,7 +151,10 @@ LoraModule read_module(const SafetensorsSet& file, const std::string& name, cons
   m.scale = scales.scale(parts.base_module);
   m.in = parts.a->shape[1];
   m.out = parts.b->shape[0];
-  if (parts.a->shape[0] != m.rank || parts.b->shape[1] != m.rank)
+  if (is_expert_stack(name, kExpertsGateUp) || is_expert_stack(name, kExpertsDown))
+    m.n_experts = std::max<int64_t>(1, parts.a->shape[0] / m.rank);
+  const int64_t ranks = m.rank * m.n_matrices();
+  if (parts.a->shape[0] != ranks || parts.b->shape[1] != ranks)
     bad(fmt::format("lora_A is {} and lora_B is {}, expected rank {} by adapter_config.json",
                     shape_text(*parts.a), shape_text(*parts.b), m.rank));
   if (config.dora != (parts.magnitude != nullptr))
@@ -123,6 +162,7 @@ LoraModule read_module(const SafetensorsSet& file, const std::string& name, cons
                     : "has a lora_magnitude_vector, but use_dora is false");
   m.a = read_finite(file, *parts.a, where);
   m.b = read_finite(file, *parts.b, where);
+  if (m.n_experts > 0) m.b = by_expert(m.b, m);
   if (parts.magnitude) {
     if (parts.magnitude->elements() != m.out)
       bad(fmt::format("lora_magnitude_vector has shape {}, expected [{}]",
@@ -161,7 +201,23 @@ SafetensorsSet open_weights(const std::string& folder) {
   return SafetensorsSet::open_file(path);
 }
 
+// The tensors' name for a module: that of PEFT's wrapper.
+std::string wrapped(std::string base_module, const PeftConfig& config) {
+  for (const char* stack : {kExpertsGateUp, kExpertsDown}) {
+    if (!is_expert_stack(base_module, stack)) continue;
+    base_module.resize(base_module.size() - std::string_view(stack).size());
+    const bool inner = stack == kExpertsGateUp && config.target_parameters.size() > 1;
+    return base_module + (inner ? "experts.base_layer" : "experts");
+  }
+  return base_module;
+}
+
 }  // namespace
+
+bool is_expert_stack(std::string_view module, std::string_view stack) {
+  return module == stack || (module.ends_with(stack) && module.size() > stack.size() &&
+                             module[module.size() - stack.size() - 1] == '.');
+}
 
 PeftAdapter read_peft(const std::string& folder) {
   const std::string config_path = folder + "/adapter_config.json";
@@ -176,7 +232,7 @@ PeftAdapter read_peft(const std::string& folder) {
   std::map<std::string, Parts> modules;
   std::optional<std::string_view> prefix;
   for (const SafetensorsEntry& entry : file.entries()) {
-    const Key key = parse_key(entry.name, where);
+    const Key key = parse_key(entry.name, adapter.config, where);
     Parts& parts = modules[key.module];
     const SafetensorsEntry*& part = key.part == Part::kA   ? parts.a
                                     : key.part == Part::kB ? parts.b
@@ -206,6 +262,8 @@ void write_peft(const std::string& folder, const PeftAdapter& adapter) {
     const auto* bytes = reinterpret_cast<const uint8_t*>(values.data());
     tensors.push_back({name, DType::kF32, std::move(shape), {bytes, values.size() * 4}});
   };
+  std::vector<std::vector<float>> stacked;  // B of stacks as the file has it
+  stacked.reserve(adapter.modules.size());
   for (const LoraModule& m : adapter.modules) {
     std::string base_module = m.module;
     if (base_module.starts_with("model."))
@@ -217,12 +275,14 @@ void write_peft(const std::string& folder, const PeftAdapter& adapter) {
       fail(ErrorCode::kBadData,
            "adapter module {}: rank {} and scale {} differ from the config's {} and {}", m.module,
            m.rank, m.scale, scales.rank(base_module), scale);
-    LAPIDARY_CHECK(static_cast<int64_t>(m.a.size()) == m.rank * m.in);
-    LAPIDARY_CHECK(static_cast<int64_t>(m.b.size()) == m.out * m.rank);
+    const int64_t ranks = m.rank * m.n_matrices();
+    LAPIDARY_CHECK(static_cast<int64_t>(m.a.size()) == ranks * m.in);
+    LAPIDARY_CHECK(static_cast<int64_t>(m.b.size()) == m.out * ranks);
     LAPIDARY_CHECK(adapter.config.dora == !m.magnitude.empty());
-    const std::string key = std::string(kWrapper) + base_module;
-    add(key + ".lora_A.weight", {m.rank, m.in}, m.a);
-    add(key + ".lora_B.weight", {m.out, m.rank}, m.b);
+    const std::string key = std::string(kWrapper) + wrapped(base_module, adapter.config);
+    if (m.n_experts > 0) stacked.push_back(by_rank(m.b, m));
+    add(key + ".lora_A.weight", {ranks, m.in}, m.a);
+    add(key + ".lora_B.weight", {m.out, ranks}, m.n_experts > 0 ? stacked.back() : m.b);
     if (adapter.config.dora) add(key + ".lora_magnitude_vector", {m.out}, m.magnitude);
   }
   std::sort(tensors.begin(), tensors.end(),

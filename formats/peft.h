@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/model_config.h"
@@ -21,16 +22,25 @@ struct LoraModule {
   std::string module;  // canonical name, no ".weight"
   int64_t rank = 0, in = 0, out = 0;
   float scale = 1.0f;            // alpha / rank, or alpha / sqrt(rank)
-  std::vector<float> a;          // [rank, in]
-  std::vector<float> b;          // [out, rank]
+  std::vector<float> a;          // [rank, in]; of a stack of experts [n_experts, rank, in]
+  std::vector<float> b;          // [out, rank]; of a stack of experts [n_experts, out, rank]
   std::vector<float> magnitude;  // [out], DoRA only; else empty
+  int64_t n_experts = 0;         // 0: one matrix; else "...experts.gate_up_proj" or ".down_proj"
+  int64_t n_matrices() const { return n_experts > 0 ? n_experts : 1; }
 };
+
+// The two stacks of experts of a layer, as PEFT's target_parameters name them.
+inline constexpr const char* kExpertsGateUp = "experts.gate_up_proj";
+inline constexpr const char* kExpertsDown = "experts.down_proj";
+// Whether `module` is "...." + stack, or stack itself.
+bool is_expert_stack(std::string_view module, std::string_view stack);
 
 struct PeftConfig {
   int rank = 8;
   double alpha = 16;
   bool rslora = false, dora = false;
-  std::vector<std::string> target_modules;  // suffixes, or one regular expression
+  std::vector<std::string> target_modules;     // suffixes, or one regular expression
+  std::vector<std::string> target_parameters;  // kExpertsGateUp, kExpertsDown, or none
   std::map<std::string, int> rank_pattern;
   std::map<std::string, double> alpha_pattern;
   std::string base_model_name;

@@ -46,6 +46,7 @@ constexpr std::array kHarmless = {"auto_mapping",
                                   "revision",
                                   "runtime_config",
                                   "target_modules",
+                                  "target_parameters",
                                   "task_type",
                                   "use_dora",
                                   "use_rslora"};
@@ -155,6 +156,21 @@ PeftConfig parse_peft_config(std::string_view text, const std::string& where) {
         c.target_modules.push_back(name.get<std::string>());
       }
   }
+  if (const Json* parameters = in.find("target_parameters")) {
+    const auto known = [](const std::string& name) {
+      return is_expert_stack(name, kExpertsGateUp) || is_expert_stack(name, kExpertsDown);
+    };
+    if (!parameters->is_array()) in.wrong("target_parameters", *parameters, "a list of names");
+    for (const Json& name : *parameters) {
+      if (!name.is_string() || !known(name.get<std::string>()))
+        in.wrong("target_parameters", name, "the stacks of experts, gate_up_proj and down_proj");
+      const char* stack =
+          is_expert_stack(name.get<std::string>(), kExpertsDown) ? kExpertsDown : kExpertsGateUp;
+      if (std::find(c.target_parameters.begin(), c.target_parameters.end(), stack) ==
+          c.target_parameters.end())
+        c.target_parameters.push_back(stack);
+    }
+  }
   const auto rank = [&](const std::string& key, const Json& v) { return in.rank(key, v); };
   const auto alpha = [&](const std::string& key, const Json& v) { return in.alpha(key, v); };
   for (auto& [pattern, value] : in.patterns<int>("rank_pattern", rank))
@@ -168,32 +184,33 @@ std::string peft_config_json(const PeftConfig& c) {
   Json targets = c.target_modules;
   if (c.target_modules.size() == 1 && looks_like_regex(c.target_modules[0]))
     targets = c.target_modules[0];
-  const Json json{{"alpha_pattern", c.alpha_pattern},
-                  {"auto_mapping", nullptr},
-                  {"base_model_name_or_path", c.base_model_name},
-                  {"bias", "none"},
-                  {"exclude_modules", nullptr},
-                  {"fan_in_fan_out", false},
-                  {"inference_mode", true},
-                  {"init_lora_weights", true},
-                  {"layers_pattern", nullptr},
-                  {"layers_to_transform", nullptr},
-                  {"loftq_config", Json::object()},
-                  {"lora_alpha", c.alpha},
-                  {"lora_dropout", 0.0},
-                  {"megatron_config", nullptr},
-                  {"megatron_core", "megatron.core"},
-                  {"modules_to_save", nullptr},
-                  {"peft_type", "LORA"},
-                  {"peft_version", "0.21.2"},
-                  {"r", c.rank},
-                  {"rank_pattern", c.rank_pattern},
-                  {"revision", nullptr},
-                  {"target_modules", targets},
-                  {"target_parameters", nullptr},
-                  {"task_type", "CAUSAL_LM"},
-                  {"use_dora", c.dora},
-                  {"use_rslora", c.rslora}};
+  const Json json{
+      {"alpha_pattern", c.alpha_pattern},
+      {"auto_mapping", nullptr},
+      {"base_model_name_or_path", c.base_model_name},
+      {"bias", "none"},
+      {"exclude_modules", nullptr},
+      {"fan_in_fan_out", false},
+      {"inference_mode", true},
+      {"init_lora_weights", true},
+      {"layers_pattern", nullptr},
+      {"layers_to_transform", nullptr},
+      {"loftq_config", Json::object()},
+      {"lora_alpha", c.alpha},
+      {"lora_dropout", 0.0},
+      {"megatron_config", nullptr},
+      {"megatron_core", "megatron.core"},
+      {"modules_to_save", nullptr},
+      {"peft_type", "LORA"},
+      {"peft_version", "0.21.2"},
+      {"r", c.rank},
+      {"rank_pattern", c.rank_pattern},
+      {"revision", nullptr},
+      {"target_modules", targets},
+      {"target_parameters", c.target_parameters.empty() ? Json() : Json(c.target_parameters)},
+      {"task_type", "CAUSAL_LM"},
+      {"use_dora", c.dora},
+      {"use_rslora", c.rslora}};
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -14,6 +14,7 @@ namespace {
 
 struct Shape {
   int64_t in, out;
+  int64_t n_experts = 0;  // 0: one matrix
 };
 
 // What a name leads to: a shape, or the reason why there is none.
@@ -43,7 +44,9 @@ Place place_in_layer(const ModelConfig& c, int index, std::string_view part) {
   if (part == "per_layer_input_gate" && c.ple_width > 0) return {Shape{d, c.ple_width}, ""};
   if (part == "per_layer_projection" && c.ple_width > 0) return {Shape{c.ple_width, d}, ""};
   if (part == "router.proj" && l.n_experts > 0) return {Shape{d, l.n_experts}, ""};
-  if (part.starts_with("experts.")) return {{}, "adapters on experts are not supported"};
+  if (part == kExpertsGateUp && l.n_experts > 0)
+    return {Shape{d, 2 * int64_t{l.d_expert}, l.n_experts}, ""};
+  if (part == kExpertsDown && l.n_experts > 0) return {Shape{l.d_expert, d, l.n_experts}, ""};
   return {};
 }
 
@@ -71,6 +74,10 @@ void check_fits(const PeftAdapter& adapter, const ModelConfig& config) {
     if (!place.shape)
       fail(ErrorCode::kBadData, "adapter module {}: {}; it was made for another base",
            excerpt(m.module), place.reason);
+    if (m.n_experts != place.shape->n_experts)
+      fail(ErrorCode::kBadData,
+           "adapter module {}: {} experts, the model has {}; it was made for another base",
+           m.module, m.n_experts, place.shape->n_experts);
     if (m.in != place.shape->in || m.out != place.shape->out)
       fail(
           ErrorCode::kBadData,

@@ -10,13 +10,13 @@
 namespace lapidary {
 namespace {
 
-// sum = w + scale * b_row . A, with A [rank, in].
+// sum = w + scale * b_row . A, with A [rank, in]; rows of a stack count on from expert to expert.
 void add_delta(const LoraModule& module, int64_t row, std::span<const float> w,
                std::span<double> sum) {
   for (size_t i = 0; i < sum.size(); ++i) sum[i] = w[i];
   for (int64_t j = 0; j < module.rank; ++j) {
     const double factor = double{module.scale} * module.b[row * module.rank + j];
-    const float* a = module.a.data() + j * module.in;
+    const float* a = module.a.data() + (row / module.out * module.rank + j) * module.in;
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += factor * a[i];
   }
 }
@@ -48,14 +48,17 @@ MergedSource::MergedSource(const ModelSource& base, const PeftAdapter& adapter,
     : base_(base), metadata_(std::move(metadata)), tensors_(base.tensors()) {
   modules_.resize(tensors_.size());
   for (const LoraModule& module : adapter.modules) {
-    const auto found = std::find_if(tensors_.begin(), tensors_.end(), [&](const SourceTensor& t) {
-      return t.name == module.module + ".weight";
-    });
+    // A stack of experts is a parameter of its own, without ".weight".
+    const std::string name = module.n_experts > 0 ? module.module : module.module + ".weight";
+    const auto found = std::find_if(tensors_.begin(), tensors_.end(),
+                                    [&](const SourceTensor& t) { return t.name == name; });
     if (found == tensors_.end())
       fail(ErrorCode::kBadData,
            "{}: the adapter's module {} has no tensor here; is it for this model?", base.describe(),
            module.module);
-    if (found->shape != std::vector<int64_t>{module.out, module.in})
+    std::vector<int64_t> shape{module.out, module.in};
+    if (module.n_experts > 0) shape.insert(shape.begin(), module.n_experts);
+    if (found->shape != shape)
       fail(ErrorCode::kBadData, "{}: the adapter's module {} is [{}, {}], the tensor is [{}]",
            base.describe(), module.module, module.out, module.in, fmt::join(found->shape, ", "));
     modules_[found - tensors_.begin()] = &module;

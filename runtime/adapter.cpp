@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <string_view>
 
 #include "formats/error.h"
 #include "formats/file.h"
@@ -57,6 +59,18 @@ std::vector<float> dora_factors(const LoraModule& lora, const MatrixView& w) {
   return factors;
 }
 
+// The matrices behind a module: one, or those of a stack of experts. REQUIRES: check_fits.
+std::span<const MatrixView> matrices_of(const LoraModule& lora, const Model& model) {
+  if (lora.n_experts == 0) {
+    const MatrixView* w = model.find_matrix(lora.module);
+    if (!w || w == &model.embedding || w == &model.head) return {};
+    return {w, 1};
+  }
+  const size_t number = std::string_view("model.layers.").size();
+  const LayerWeights& layer = model.layers[std::stoul(lora.module.substr(number))];
+  return is_expert_stack(lora.module, kExpertsGateUp) ? layer.expert_gate_up : layer.expert_down;
+}
+
 }  // namespace
 
 std::shared_ptr<const Adapter> Adapter::make(const PeftAdapter& peft, const Model& model,
@@ -66,19 +80,25 @@ std::shared_ptr<const Adapter> Adapter::make(const PeftAdapter& peft, const Mode
   auto adapter = std::make_shared<Adapter>();
   adapter->model_ = &model;
   for (const LoraModule& lora : peft.modules) {
-    const MatrixView* w = model.find_matrix(lora.module);
-    if (!w || w == &model.embedding || w == &model.head)
+    const std::span<const MatrixView> views = matrices_of(lora, model);
+    if (static_cast<int64_t>(views.size()) != lora.n_matrices())
       fail(ErrorCode::kBadData, "{}: module {} cannot carry an adapter in this model", where,
            lora.module);
-    if (w->rows != lora.out || w->k != lora.in)
-      fail(ErrorCode::kBadData, "{}: module {} is [{}, {}] in the adapter, [{}, {}] in the model",
-           where, lora.module, lora.out, lora.in, w->rows, w->k);
-    AdapterMatrix matrix{lora.rank, lora.in, lora.out, lora.a, lora.b, {}};
-    for (float& value : matrix.b) value *= lora.scale;
-    if (!lora.magnitude.empty())
-      matrix.row_factor = with_context(where, [&] { return dora_factors(lora, *w); });
+    const int64_t a_size = lora.rank * lora.in, b_size = lora.out * lora.rank;
+    for (size_t e = 0; e < views.size(); ++e) {
+      const MatrixView& w = views[e];
+      if (w.rows != lora.out || w.k != lora.in)
+        fail(ErrorCode::kBadData, "{}: module {} is [{}, {}] in the adapter, [{}, {}] in the model",
+             where, lora.module, lora.out, lora.in, w.rows, w.k);
+      const auto a = lora.a.begin() + static_cast<int64_t>(e) * a_size;
+      const auto b = lora.b.begin() + static_cast<int64_t>(e) * b_size;
+      AdapterMatrix matrix{lora.rank, lora.in, lora.out, {a, a + a_size}, {b, b + b_size}, {}};
+      for (float& value : matrix.b) value *= lora.scale;
+      if (!lora.magnitude.empty())
+        matrix.row_factor = with_context(where, [&] { return dora_factors(lora, w); });
+      adapter->matrices_.emplace(&w, std::move(matrix));
+    }
     adapter->max_rank_ = std::max(adapter->max_rank_, lora.rank);
-    adapter->matrices_.emplace(w, std::move(matrix));
   }
   return adapter;
 }

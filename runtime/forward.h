@@ -63,6 +63,7 @@ class Forward {
   void mlp_with_experts(int layer);
   void choose_experts(int layer);
   void group_by_expert(int n_experts, int n_used);
+  bool experts_are_adapted(int layer);
   void run_experts(int layer);
   void combine_experts(int layer);
   // head.cpp
@@ -106,9 +107,11 @@ class Forward {
   Linear linear_;
   Linear router_linear_;  // float activations, see choose_experts
   PageAttention page_attention_;
-  std::vector<VOnlyLayer> v_only_;                   // per layer
-  std::vector<PageToPack> pages_to_pack_;            // of one layer and step
-  std::vector<Product> expert_products_;             // reserved for all experts
+  std::vector<VOnlyLayer> v_only_;         // per layer
+  std::vector<PageToPack> pages_to_pack_;  // of one layer and step
+  std::vector<Row> expert_rows_;           // per grouped row, beside adapters of experts
+  std::vector<float> expert_gate_up_;      // [n_slots, 2 d_expert], beside adapters of experts
+  std::vector<Product> expert_products_;   // reserved for all experts
   const std::vector<float>* branch_norm_ = nullptr;  // of the branch that waits; null: none does
   int last_kv_layer_ = 0;                            // later layers only read K and V
 };

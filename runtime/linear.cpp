@@ -199,12 +199,15 @@ bool Linear::any_adapted(std::span<const Row> rows, const MatrixView& w) const {
 // time: a row's sum must not depend on its neighbours, and A and B are small enough to stay in
 // cache.
 void Linear::add_adapters(std::span<const Row> rows, const Product& product) {
+  if (product.n_rows >= 0)
+    rows = rows.subspan(static_cast<size_t>(product.first), static_cast<size_t>(product.n_rows));
   if (!any_adapted(rows, *product.w)) return;
   LAPIDARY_CHECK(!product.up.w);  // the sum belongs before the activation
   const int64_t n_out = product.w->rows;
-  run_in_lanes(pool_, static_cast<int64_t>(rows.size()), [&](int64_t lane, int64_t t) {
-    const AdapterMatrix* m = rows[t].adapter ? rows[t].adapter->find(*product.w) : nullptr;
+  run_in_lanes(pool_, static_cast<int64_t>(rows.size()), [&](int64_t lane, int64_t i) {
+    const AdapterMatrix* m = rows[i].adapter ? rows[i].adapter->find(*product.w) : nullptr;
     if (!m) return;
+    const int64_t t = product.first + i;
     float* ax = lora_.row(lane, max_rank_ + widest_output_);
     float* bax = ax + max_rank_;
     const MatrixView a = float_matrix(m->a, m->rank, k_);
@@ -212,8 +215,8 @@ void Linear::add_adapters(std::span<const Row> rows, const Product& product) {
     kernels_.matmul_float(a, 0, n_panels(a), x_ + t * k_, k_, 1, ax, m->rank);
     kernels_.matmul_float(b, 0, n_panels(b), ax, m->rank, 1, bax, n_out);
     float* y = product.y + t * n_out;
-    for (int64_t i = 0; i < n_out; ++i) y[i] += bax[i];
-    for (size_t i = 0; i < m->row_factor.size(); ++i) y[i] *= m->row_factor[i];
+    for (int64_t r = 0; r < n_out; ++r) y[r] += bax[r];
+    for (size_t r = 0; r < m->row_factor.size(); ++r) y[r] *= m->row_factor[r];
   });
 }
 

@@ -98,6 +98,9 @@ class Linear {
   }
 
   bool any_adapted(std::span<const Row> rows, const MatrixView& w) const;
+  // Adds the adapters of the product's own rows; `rows` are those of the input at hand. After run;
+  // multiply() does it itself. REQUIRES: x holds floats for rows with an adapter for product.w.
+  void add_adapters(std::span<const Row> rows, const Product& product);
   void reserve_rank(int64_t rank);  // adapter scratch
   void set_tap(ProductTap tap) { tap_ = std::move(tap); }
 
@@ -119,7 +122,6 @@ class Linear {
   void quantize_row(const float* x, bool rotated, int8_t* q, float* scales) const;
   void run_panels(const Product& product, int64_t first_panel, int64_t n_panels);
   void run_gated(const Product& product, int64_t first_panel, int64_t n_panels);
-  void add_adapters(std::span<const Row> rows, const Product& product);
 
   const KernelTable& kernels_;
   ThreadPool& pool_;

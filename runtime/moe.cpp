@@ -78,8 +78,24 @@ void Forward::group_by_expert(int n_experts, int n_used) {
   first[0] = 0;
 }
 
+// Whether a row's adapter sits on this layer's experts (on all of a stack, if on any), and each
+// grouped row's owner in expert_rows_.
+bool Forward::experts_are_adapted(int layer) {
+  Workspace& ws = workspace_;
+  const LayerWeights& weights = model_.layers[layer];
+  if (!linear_.any_adapted(ws.rows, weights.expert_gate_up[0]) &&
+      !linear_.any_adapted(ws.rows, weights.expert_down[0]))
+    return false;
+  const int n_used = config_.layers[layer].n_experts_used;
+  expert_rows_.resize(static_cast<size_t>(n() * n_used));
+  for (int64_t slot = 0; slot < n() * n_used; ++slot)
+    expert_rows_[static_cast<size_t>(ws.grouped_row.data()[slot])] = ws.rows[slot / n_used];
+  return true;
+}
+
 // expert_out = down(activation(gate(z)) * up(z)), z = norm(hidden), for every (token, expert) pair:
-// two runs of all threads, each over a list of (expert, rows of its matrix).
+// two runs of all threads, each over a list of (expert, rows of its matrix). An adapter's part must
+// be added before the activation: then gate and up come out apart, one of 2 d_expert wide rows.
 void Forward::run_experts(int layer) {
   Workspace& ws = workspace_;
   const LayerWeights& weights = model_.layers[layer];
@@ -87,6 +103,10 @@ void Forward::run_experts(int layer) {
   const int n_used = shape.n_experts_used;
   const int64_t d_model = config_.d_model, d_expert = shape.d_expert, n_slots = n() * n_used;
   group_by_expert(shape.n_experts, n_used);
+  const bool adapted = experts_are_adapted(layer);
+  const int64_t wide = 2 * d_expert;
+  if (adapted && static_cast<int64_t>(expert_gate_up_.size()) < n_slots * wide)
+    expert_gate_up_.resize(static_cast<size_t>(n_slots * wide));
   const auto list_products = [&](const std::vector<MatrixView>& experts, float* y, UpRows up) {
     const int32_t* first = ws.expert_first.data();
     expert_products_.clear();
@@ -98,8 +118,11 @@ void Forward::run_experts(int layer) {
   };
 
   // A token's row is made once, in the place of its first expert's, and repeated for the others.
-  list_products(weights.expert_gate_up, ws.expert_act.data(),
-                {.first_row = d_expert, .width = d_expert});
+  if (adapted)
+    list_products(weights.expert_gate_up, expert_gate_up_.data(), {});
+  else
+    list_products(weights.expert_gate_up, ws.expert_act.data(),
+                  {.first_row = d_expert, .width = d_expert});
   linear_.begin(ws.expert_in.data(), n_slots, d_model, expert_products_);
   linear_.each_row(n(), [&](int64_t t) {
     const int32_t* slots = ws.grouped_row.row(t, n_used);
@@ -109,15 +132,26 @@ void Forward::run_experts(int layer) {
     linear_.prepare_row(slots[0]);
     for (int i = 1; i < n_used; ++i) {
       linear_.repeat_row(slots[0], slots[i]);
-      if (linear_.reads_floats()) std::copy_n(z, d_model, ws.expert_in.row(slots[i], d_model));
+      if (adapted || linear_.reads_floats())
+        std::copy_n(z, d_model, ws.expert_in.row(slots[i], d_model));
     }
   });
   linear_.run(expert_products_);
+  if (adapted)
+    for (const Product& product : expert_products_) linear_.add_adapters(expert_rows_, product);
 
   list_products(weights.expert_down, ws.expert_out.data(), {});
   linear_.begin(ws.expert_act.data(), n_slots, d_expert, expert_products_);
-  linear_.each_row(n_slots, [&](int64_t row) { linear_.prepare_row(row); });
+  linear_.each_row(n_slots, [&](int64_t row) {
+    if (adapted) {
+      const float* gate = expert_gate_up_.data() + row * wide;
+      gated_(gate, gate + d_expert, d_expert, ws.expert_act.row(row, d_expert));
+    }
+    linear_.prepare_row(row);
+  });
   linear_.run(expert_products_);
+  if (adapted)
+    for (const Product& product : expert_products_) linear_.add_adapters(expert_rows_, product);
 }
 
 // branch = norm(branch of the dense MLP) + norm(weighted sum of the token's experts, ascending)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures Lapidary beside llama.cpp on this machine and prints Markdown tables.
+# Measures Lapidary beside llama.cpp and PEFT on this machine and prints Markdown tables.
 #
 #   tools/bench_peer.sh [speed] [--model e2b|26b-a4b] [--weights w4] [--layers N] [--tests LIST]
 #                       [--threads N] [--repetitions N]
@@ -12,14 +12,26 @@
 #       loss per size of quantized weights, both calibrated on the same text: table of docs/results.md
 #   tools/bench_peer.sh serve [--streams N] [--prompt-tokens N] [--new-tokens N] [--prefix N]
 #       many answers at once from both servers: table of docs/serving.md
+#   tools/bench_peer.sh finetune [--shape small] [--model DIR] [--rows N] [--tokens N] [--rank R]
+#                       [--steps N] [--shares 1.0,0.4]
+#       training steps beside transformers and PEFT (from PyPI): table of docs/finetune.md
 #
 # The first run builds llama.cpp (some minutes) and writes the models (3 GB for e2b) into the user's
 # cache folder; set LAPIDARY_BENCH_DIR to put the models elsewhere.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-case "${1:-}" in -h | --help) sed -n '2,18s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,20s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 
 source "$root/tools/setup.sh"
+if [ "${1:-}" = finetune ]; then
+  shift
+  source "$root/tools/peer/python_peers.sh"
+  build release lapidary
+  build release finetune_driver
+  install_peers
+  run_peer_python "$root/tools/peer/compare_finetune.py" --lapidary "$root/build/release/lapidary" \
+    --driver "$root/build/release/tools/finetune_driver" "$@"
+fi
 source "$root/tools/peer/llama_cpp.sh"
 build release lapidary
 build_llama_cpp

@@ -13,6 +13,7 @@
 #include "quantize/merge_rounding.h"
 #include "quantize/quantize.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/memory_table.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
 #include "tools/cli/source.h"
@@ -49,9 +50,14 @@ struct FinetuneCommand {
   std::string merge_aware, html;
   int64_t n_preview = 0;
   OutputOptions out;
+  bool dry_run = false;
 
   int run(CLI::App& sub) {
     apply_recipe(sub);
+    if (dry_run) {
+      print_memory_plan(options, out.json);
+      return 0;
+    }
     if (options.data.empty()) fail(ErrorCode::kUsage, "finetune needs --data FILE.jsonl");
     if (n_preview > 0) return show_preview();
     if (options.output.empty()) fail(ErrorCode::kUsage, "finetune needs -o DIR");
@@ -121,7 +127,15 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
       ->capture_default_str();
   sub.add_flag("--rslora", o.rslora, "Scale by alpha / sqrt(rank)");
   sub.add_flag("--dora", o.dora, "Train magnitudes beside directions (DoRA)");
-  sub.add_option("--targets", o.targets, "Adapted modules; default: all seven projections")
+  sub.add_option("--rank-for", o.rank_for,
+                 "Other ranks for some targets, at the same scale: experts=2, layers.3=32")
+      ->delimiter(',')
+      ->type_name("NAME=R,...");
+  sub.add_flag("--adam-8bit", o.adam_8bit, "Optimizer state in eight bits: a fourth of the memory");
+  sub.add_option(
+         "--targets", o.targets,
+         "Adapted modules; default: all seven projections. experts: the stacks of a mixture; "
+         "all-linear: both")
       ->delimiter(',')
       ->type_name("NAME,...");
   sub.add_option("--lr", o.learning_rate, "Learning rate")->capture_default_str();
@@ -216,6 +230,9 @@ void add_finetune(CLI::App& app, Action& action) {
       ->type_name("FILE");
   add_general_options(*sub, o);
   add_gate_options(*sub, o);
+  sub->add_flag(
+      "--dry-run", command->dry_run,
+      "Print the memory plan and stop; M.lap may be e2b, e4b, 26b-a4b or 31b (in w4) then");
   add_training_options(*sub, o);
   sub->add_option("--too-long", o.too_long,
                   "Conversations beyond the context: cut, drop or refuse; texts are divided")

@@ -58,6 +58,12 @@ TokenRow batch_rows(const std::string& folder, int64_t first, int64_t count) {
   return row;
 }
 
+int64_t n_batch_rows(const std::string& folder) {
+  return SafetensorsSet::open_file(folder + "/reference/lora_batches.safetensors")
+      .find("input_ids")
+      ->shape[0];
+}
+
 FloatTensor read_tensor(const SafetensorsSet& set, const std::string& name) {
   const auto* entry = set.find(name);
   if (!entry) throw std::runtime_error("no tensor " + name);

@@ -21,6 +21,8 @@ std::shared_ptr<const Model> load_converted(const std::string& folder);
 // Rows [first, first + count) of lora_batches.safetensors as one row of `count` examples.
 TokenRow batch_rows(const std::string& folder, int64_t first, int64_t count);
 
+int64_t n_batch_rows(const std::string& folder);
+
 struct FloatTensor {
   std::vector<int64_t> shape;
   std::vector<float> values;

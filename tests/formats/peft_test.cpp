@@ -104,6 +104,27 @@ TEST(Peft, ReadsBackWhatItWrote) {
     }
 }
 
+// Both stacks of experts, whose parts PEFT nests and flattens in two different ways.
+TEST(Peft, WritesExpertsAsPeftDoes) {
+  const std::string theirs = data_path("tiny-moe/reference/lora_final");
+  TemporaryFolder folder;
+  const PeftAdapter adapter = read_peft(theirs);
+  EXPECT_EQ(adapter.modules.front().module, "model.layers.0.experts.down_proj");
+  EXPECT_EQ(adapter.modules.front().n_experts, 8);
+  EXPECT_EQ(adapter.modules.front().rank, 2);
+  EXPECT_EQ(adapter.modules.front().scale, 3.0f);  // alpha 6 by its pattern
+  write_peft(folder.path(), adapter);
+  const auto a = SafetensorsSet::open_file(theirs + "/adapter_model.safetensors");
+  const auto b = SafetensorsSet::open_file(folder.file("adapter_model.safetensors"));
+  ASSERT_EQ(a.entries().size(), b.entries().size());
+  for (const SafetensorsEntry& entry : a.entries()) {
+    const SafetensorsEntry* own = b.find(entry.name);
+    ASSERT_NE(own, nullptr) << entry.name;
+    EXPECT_EQ(own->shape, entry.shape) << entry.name;
+    EXPECT_EQ(b.read_floats(*own), a.read_floats(entry)) << entry.name;
+  }
+}
+
 TEST(Peft, KeepsARegularExpressionOfTargetsAsOneString) {
   TemporaryFolder folder;
   PeftAdapter adapter = small_adapter(false);
@@ -164,7 +185,7 @@ TEST_F(PeftRefusals, NameTheOptionThatChangesTheMeaning) {
                         {"use_qalora", "true", "use_qalora"},
                         {"lora_bias", "true", "lora_bias"},
                         {"layer_replication", "[[0, 1]]", "layer_replication"},
-                        {"target_parameters", R"(["experts.gate_up_proj"])", "target_parameters"},
+                        {"target_parameters", R"(["lm_head.weight"])", "target_parameters"},
                         {"trainable_token_indices", "[1]", "trainable_token_indices"},
                         {"init_lora_weights", R"("pissa_niter_4")", "init_lora_weights"},
                         {"an_option_of_next_year", "0.5", "an_option_of_next_year"},

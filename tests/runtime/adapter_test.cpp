@@ -53,6 +53,34 @@ TEST(Adapter, GivesTheLogitsOfPeft) {
   EXPECT_GT(largest_difference(logits, logits_of(engine, ids, KvCode::kF32)), 0.1);
 }
 
+// Adapters on stacks of experts, against PEFT; a row without one computes what it does alone.
+TEST(Adapter, GivesTheLogitsOfPeftOnExperts) {
+  const std::string folder = data_path("tiny-moe/reference/");
+  const auto model = converted_model("tiny-moe");
+  const auto adapter = Adapter::load(folder + "lora_final", *model);
+  const auto fixture = SafetensorsSet::open_file(folder + "lora_final_logits.safetensors");
+  const auto batches = SafetensorsSet::open_file(folder + "lora_batches.safetensors");
+  std::vector<int32_t> ids = batches.read_ints(*batches.find("input_ids"));
+  ids.resize(24);
+  EngineOptions options = small_engine();
+  options.activations = ActivationType::k16Bit;
+  Engine engine(model, options);
+  const std::vector<float> tuned = logits_of(engine, ids, KvCode::kF32, 0, adapter.get());
+  const std::vector<float> plain = logits_of(engine, ids, KvCode::kF32);
+  EXPECT_LE(largest_difference(tuned, floats_of(fixture, "logits")), 1e-3);
+  EXPECT_GT(largest_difference(tuned, plain), 0.01);
+
+  const auto with = engine.new_sequence(100, KvCode::kF32);
+  const auto without = engine.new_sequence(100, KvCode::kF32);
+  const BatchItem batch[] = {{without.get(), ids, 23}, {with.get(), ids, 23, adapter.get()}};
+  const std::span<const float> both = engine.step(batch);
+  const size_t vocab = both.size() / 2;
+  EXPECT_TRUE(std::equal(both.begin(), both.begin() + static_cast<int64_t>(vocab),
+                         plain.end() - static_cast<int64_t>(vocab)));
+  EXPECT_TRUE(std::equal(both.begin() + static_cast<int64_t>(vocab), both.end(),
+                         tuned.end() - static_cast<int64_t>(vocab)));
+}
+
 TEST(Adapter, ChangesNothingWhileBIsZero) {
   const auto model = converted_model("nano-e");
   const auto adapter = Adapter::load(kReference + "lora_init", *model);

@@ -2,7 +2,8 @@
 // finetune`.
 //
 // usage: finetune_driver MODEL.lap [--tokens N] [--rows N] [--labelled SHARE] [--rank R]
-//                        [--steps N] [--precision P] [--keep-activations]
+//                        [--steps N] [--precision P] [--rank-for NAME=R] [--adam-8bit]
+//                        [--keep-activations]
 //
 // One JSON object: seconds of each step, its loss, trained parameters, peak memory in bytes (the
 // mapped model included, as far as it was touched).
@@ -27,7 +28,8 @@ struct Arguments {
   int64_t tokens = 256, rows = 1, steps = 2;
   double labelled = 1.0;
   int rank = 16;
-  bool checkpoint = true;
+  bool checkpoint = true, adam_8bit = false;
+  std::vector<std::string> targets{"all-linear"}, rank_for;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -36,6 +38,10 @@ Arguments parse(int argc, char** argv) {
     const std::string name = argv[i];
     if (name == "--keep-activations") {
       a.checkpoint = false;
+      continue;
+    }
+    if (name == "--adam-8bit") {
+      a.adam_8bit = true;
       continue;
     }
     if (!name.starts_with("--")) {
@@ -54,6 +60,8 @@ Arguments parse(int argc, char** argv) {
       a.labelled = std::stod(value);
     else if (name == "--rank")
       a.rank = std::stoi(value);
+    else if (name == "--rank-for")
+      a.rank_for.push_back(value);
     else if (name == "--precision")
       a.precision = value;
     else
@@ -81,12 +89,12 @@ int run(int argc, char** argv) {
   PeftConfig config;
   config.rank = a.rank;
   config.alpha = 2.0 * a.rank;
-  config.target_modules = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
-                           "gate_proj", "up_proj", "down_proj"};
+  config.target_modules = a.targets;
   TrainerOptions options;
   options.checkpoint_activations = a.checkpoint;
+  options.adam_8bit = a.adam_8bit;
   options.precision = parse_precision(a.precision);
-  Trainer trainer(model, Trainer::initial_adapter(*model, config, 1), options);
+  Trainer trainer(model, Trainer::initial_adapter(*model, config, 1, a.rank_for), options);
   SplitMix64 random(7);
   std::vector<double> seconds, losses;
   for (int64_t step = 0; step < a.steps; ++step) {
