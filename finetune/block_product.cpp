@@ -50,8 +50,24 @@ inline uint32_t bfloat16_bits(float value) {
   return (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
 }
 
-void to_bfloat16(const float* in, int64_t n, uint16_t* out) {
+// Plain loops, compiled for several widths of vectors; which one runs is chosen when they load.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
+#define LAPIDARY_WIDE_LOOPS \
+  __attribute__((target_clones("default", "avx2", "avx512f"), optimize("O3")))
+#else
+#define LAPIDARY_WIDE_LOOPS
+#endif
+
+LAPIDARY_WIDE_LOOPS void to_bfloat16(const float* __restrict in, int64_t n,
+                                     uint16_t* __restrict out) {
   for (int64_t i = 0; i < n; ++i) out[i] = static_cast<uint16_t>(bfloat16_bits(in[i]));
+}
+
+// Two rows, interleaved: [even_0, odd_0, even_1, odd_1, ...].
+LAPIDARY_WIDE_LOOPS void interleave(const float* __restrict even, const float* __restrict odd,
+                                    int64_t n, uint32_t* __restrict out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = bfloat16_bits(even[i]) | bfloat16_bits(odd[i]) << 16;
 }
 
 Words load(const uint32_t* p) {
@@ -166,8 +182,7 @@ void pack_rows(Precision p, const float* rows, int64_t ld, int64_t n_rows, int64
       const float* even = rows + r * ld + first;
       const float* odd = even + ld;
       if (r + 1 < n_rows)
-        for (int64_t c = 0; c < width; ++c)
-          out[c] = bfloat16_bits(even[c]) | bfloat16_bits(odd[c]) << 16;
+        interleave(even, odd, width, out);
       else
         for (int64_t c = 0; c < width; ++c) out[c] = bfloat16_bits(even[c]);
     }
