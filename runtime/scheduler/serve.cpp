@@ -144,7 +144,7 @@ bool Scheduler::State::begin_prompt(Answer& answer) {
     const auto& adapter = answer.request().adapter;
     const int64_t known = prefixes.find(adapter, answer.tokens(), answer.sequence());
     for (const auto& other : running) {
-      if (!other->has_begun || !other->in_prompt() || other->request().adapter != adapter) continue;
+      if (!other->has_begun || other->request().adapter != adapter) continue;
       const int64_t common = answer.common_pages(*other) * kPageTokens;
       if (common > known && common > other->sequence().length()) return false;
     }
