@@ -294,11 +294,13 @@ TEST(ReplyParser, SurvivesDepth) {
 
 TEST(ReplyParser, TakesLinearTime) {
   // A megabyte, byte by byte, where everything is held back: quadratic work would take minutes.
-  for (const char* head : {"<tool_call>{\"arguments\":{\"a\":\"", "<|tool_call>call:f{a:", ""}) {
-    const auto parser = ReplyParser::make(head[1] == '|' ? F::kGemma4 : F::kQwen3);
+  for (const auto& [format, head] :
+       {std::pair(F::kQwen3, "<tool_call>{\"arguments\":{\"a\":\""),
+        std::pair(F::kGemma4, "<|tool_call>call:f{a:"), std::pair(F::kQwen3, "")}) {
+    const auto parser = ReplyParser::make(format);
     std::vector<ReplyDelta> out;
     parser->push(head, out);
-    const char one = head[0] == '\0' ? ' ' : 'x';
+    const char one = *head == '\0' ? ' ' : 'x';
     for (int i = 0; i < 1 << 20; ++i) parser->push({&one, 1}, out);
     parser->finish(out);
     EXPECT_LT(out.size(), 5u);
