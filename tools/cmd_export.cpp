@@ -56,9 +56,8 @@ struct ExportCommand {
            model);
     const PeftAdapter adapter = read_peft(model);
     const auto reader = LapReader::open(base);
-    const ModelConfig& config = reader->metadata().config;
-    const AdapterReport r = to == "gguf" ? export_adapter_gguf(adapter, config, output)
-                                         : export_adapter_mlx(adapter, config, output, overwrite);
+    const AdapterReport r = to == "gguf" ? export_adapter_gguf(adapter, *reader, output)
+                                         : export_adapter_mlx(adapter, *reader, output, overwrite);
     if (out.json)
       fmt::print("{}\n", Json{{"modules", r.n_modules}, {"bytes", r.bytes}}.dump());
     else

@@ -13,6 +13,7 @@
 #include "formats/file.h"
 #include "formats/gguf.h"
 #include "formats/gguf_names.h"
+#include "formats/peft.h"
 #include "formats/safetensors.h"
 #include "tests/test_data.h"
 
@@ -21,9 +22,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-ModelConfig config_of(const char* fixture) {
-  return HfSource::open(data_path(fixture))->metadata().config;
-}
+auto source_of(const char* fixture) { return HfSource::open(data_path(fixture)); }
 
 LoraModule random_module(const std::string& name, int64_t rank, int64_t in, int64_t out,
                          float scale) {
@@ -82,9 +81,10 @@ std::vector<float> floats(const GgufReader& reader, const std::string& name) {
 
 TEST(AdapterExport, GgufHoldsTheDeltasOfEveryModule) {
   TemporaryFolder folder;
-  const ModelConfig config = config_of("tiny-llama3");
+  const auto source = source_of("tiny-llama3");
+  const ModelConfig& config = source->metadata().config;
   const PeftAdapter adapter = two_modules(config);
-  export_adapter_gguf(adapter, config, folder.file("a.gguf"));
+  export_adapter_gguf(adapter, *source, folder.file("a.gguf"));
   const GgufReader reader(folder.file("a.gguf"));
   EXPECT_EQ(std::get<std::string>(*reader.find("general.type")), "adapter");
   EXPECT_EQ(std::get<std::string>(*reader.find("general.architecture")), "llama");
@@ -106,9 +106,9 @@ TEST(AdapterExport, GgufHoldsTheDeltasOfEveryModule) {
 
 TEST(AdapterExport, MlxHoldsTheDeltasOfEveryModule) {
   TemporaryFolder folder;
-  const ModelConfig config = config_of("tiny-llama3");
-  const PeftAdapter adapter = two_modules(config);
-  export_adapter_mlx(adapter, config, folder.file("mlx"), false);
+  const auto source = source_of("tiny-llama3");
+  const PeftAdapter adapter = two_modules(source->metadata().config);
+  export_adapter_mlx(adapter, *source, folder.file("mlx"), false);
   const Json json = Json::parse(read_text(folder.file("mlx/adapter_config.json")));
   const Json& lora = json["lora_parameters"];
   EXPECT_EQ(json["fine_tune_type"], "lora");
@@ -134,23 +134,109 @@ TEST(AdapterExport, MlxHoldsTheDeltasOfEveryModule) {
 
 TEST(AdapterExport, DoraGoesToMlxAndIsRefusedForGguf) {
   TemporaryFolder folder;
-  const ModelConfig config = config_of("tiny-llama3");
-  PeftAdapter adapter = two_modules(config);
+  const auto source = source_of("tiny-llama3");
+  PeftAdapter adapter = two_modules(source->metadata().config);
   adapter.config.dora = true;
   for (LoraModule& m : adapter.modules) m.magnitude.assign(static_cast<size_t>(m.out), 1.5f);
-  EXPECT_THROW(export_adapter_gguf(adapter, config, folder.file("a.gguf")), Error);
+  EXPECT_THROW(export_adapter_gguf(adapter, *source, folder.file("a.gguf")), Error);
   EXPECT_FALSE(path_exists(folder.file("a.gguf")));
-  export_adapter_mlx(adapter, config, folder.file("mlx"), false);
+  export_adapter_mlx(adapter, *source, folder.file("mlx"), false);
   const auto set = SafetensorsSet::open_file(folder.file("mlx/adapters.safetensors"));
   EXPECT_NE(set.find("model.layers.1.mlp.down_proj.m"), nullptr);
 }
 
 TEST(AdapterExport, AnotherBaseIsRefused) {
   TemporaryFolder folder;
-  const PeftAdapter adapter = two_modules(config_of("tiny-llama3"));
-  const ModelConfig other = config_of("tiny-qwen3");
-  EXPECT_THROW(export_adapter_gguf(adapter, other, folder.file("a.gguf")), Error);
-  EXPECT_THROW(export_adapter_mlx(adapter, other, folder.file("mlx"), false), Error);
+  const PeftAdapter adapter = two_modules(source_of("tiny-llama3")->metadata().config);
+  const auto other = source_of("tiny-qwen3");
+  EXPECT_THROW(export_adapter_gguf(adapter, *other, folder.file("a.gguf")), Error);
+  EXPECT_THROW(export_adapter_mlx(adapter, *other, folder.file("mlx"), false), Error);
+}
+
+// tiny-moe's adapter: stacks of 8 experts at rank 2 beside dense matrices at rank 4.
+PeftAdapter adapter_on_experts() { return read_peft(data_path("tiny-moe/reference/lora_final")); }
+
+// Values [first, first + n) of a long run of floats.
+std::vector<float> part(const std::vector<float>& all, int64_t first, int64_t n) {
+  return {all.begin() + first, all.begin() + first + n};
+}
+
+// scale B A of one expert.
+std::vector<float> delta_of(const LoraModule& m, int64_t e) {
+  return delta(part(m.a, e * m.rank * m.in, m.rank * m.in),
+               part(m.b, e * m.out * m.rank, m.out * m.rank), m.rank, m.in, m.out, m.scale);
+}
+
+// llama.cpp adds (alpha / rank) B A x to the experts' product, which it has multiplied by the
+// router's scale already in down_proj's case.
+TEST(AdapterExport, GgufHoldsTheDeltasOfExperts) {
+  TemporaryFolder folder;
+  const auto source = source_of("tiny-moe");
+  const PeftAdapter adapter = adapter_on_experts();
+  export_adapter_gguf(adapter, *source, folder.file("a.gguf"));
+  const GgufReader reader(folder.file("a.gguf"));
+  const float alpha = std::get<float>(*reader.find("adapter.lora.alpha"));
+  int64_t n_stacks = 0;
+  for (const LoraModule& m : adapter.modules) {
+    if (m.n_experts == 0) continue;
+    ++n_stacks;
+    const std::string layer = m.module.substr(0, m.module.find("experts"));
+    const bool is_down = m.module.ends_with("down_proj");
+    const std::string name = gguf_place(source->metadata().config, m.module).name;
+    EXPECT_EQ(name.substr(name.find("ffn")),
+              is_down ? "ffn_down_exps.weight" : "ffn_gate_up_exps.weight");
+    for (const GgufTensor& t : reader.tensors())
+      if (t.name == name + ".lora_b") {
+        EXPECT_EQ(t.shape, (std::vector<int64_t>{8, m.out, 2}));
+      }
+    std::vector<float> scales(8, 1.0f);
+    for (size_t i = 0; is_down && i < source->tensors().size(); ++i)
+      if (source->tensors()[i].name == layer + "router.per_expert_scale")
+        source->read_rows(i, 0, 1, scales);
+    EXPECT_EQ(is_down, scales != std::vector<float>(8, 1.0f));
+    const std::vector<float> a = floats(reader, name + ".lora_a"),
+                             b = floats(reader, name + ".lora_b");
+    for (int64_t e = 0; e < 8; ++e) {
+      const std::vector<float> got = delta(part(a, e * m.rank * m.in, m.rank * m.in),
+                                           part(b, e * m.out * m.rank, m.out * m.rank), m.rank,
+                                           m.in, m.out, alpha / static_cast<float>(m.rank));
+      std::vector<float> wanted = delta_of(m, e);
+      for (float& v : wanted) v *= scales[static_cast<size_t>(e)];
+      expect_near(got, wanted);
+    }
+  }
+  EXPECT_EQ(n_stacks, 8);
+}
+
+// mlx-lm's switch layers compute (x A^T) B^T, and have gate and up apart.
+TEST(AdapterExport, MlxHoldsTheDeltasOfExperts) {
+  TemporaryFolder folder;
+  const PeftAdapter adapter = adapter_on_experts();
+  export_adapter_mlx(adapter, *source_of("tiny-moe"), folder.file("mlx"), false);
+  const Json json = Json::parse(read_text(folder.file("mlx/adapter_config.json")));
+  const float scale = json["lora_parameters"]["scale"].get<float>();
+  EXPECT_EQ(json["lora_parameters"]["rank"], 4);  // of all, rank 2 filled up with zeros
+  const auto set = SafetensorsSet::open_file(folder.file("mlx/adapters.safetensors"));
+  const auto check = [&](const LoraModule& m, const char* name, int64_t first, int64_t rows) {
+    const std::string key = m.module.substr(0, m.module.rfind('.')) + ".switch_glu." + name;
+    const SafetensorsEntry *a = set.find(key + ".lora_a"), *b = set.find(key + ".lora_b");
+    ASSERT_TRUE(a && b) << key;
+    ASSERT_EQ(a->shape, (std::vector<int64_t>{8, 4, m.in}));
+    ASSERT_EQ(b->shape, (std::vector<int64_t>{8, rows, 4}));
+    for (int64_t e = 0; e < 8; ++e)
+      expect_near(delta(part(set.read_floats(*a), e * 4 * m.in, 4 * m.in),
+                        part(set.read_floats(*b), e * rows * 4, rows * 4), 4, m.in, rows, scale),
+                  part(delta_of(m, e), first * m.in, rows * m.in));
+  };
+  for (const LoraModule& m : adapter.modules) {
+    if (m.n_experts == 0) continue;
+    if (m.module.ends_with("down_proj")) {
+      check(m, "down_proj", 0, m.out);
+      continue;
+    }
+    check(m, "gate_proj", 0, m.out / 2);
+    check(m, "up_proj", m.out / 2, m.out / 2);
+  }
 }
 
 }  // namespace
