@@ -225,43 +225,11 @@ Provenance describe_step(const ModelSource& source, const std::vector<LapTensor>
   return provenance;
 }
 
-// Rounds what calibration can round, into a folder beside the output that outlives an interruption.
-std::unique_ptr<WorkFolder> calibrate(const ModelSource& source, const std::string& output,
-                                      const std::vector<LapTensor>& entries,
-                                      const QuantizeOptions& options,
-                                      const CalibrationWindows& text, const Events& events) {
-  const CalibrationOptions& calibration = *options.calibration;
-  auto folder = std::make_unique<WorkFolder>(
-      output, run_identity(source, entries, calibration, text), calibration.resume);
-  try {
-    Calibrator(source, entries, text, calibration, options.n_threads, *folder, events).run();
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kInterrupted || folder->layers_done() == 0) throw;
-    folder->keep();
-    fail(ErrorCode::kInterrupted,
-         "interrupted after {} of {} layers; the same command with --resume goes on from there",
-         folder->layers_done(), source.metadata().config.n_layers());
-  }
-  return folder;
-}
-
-}  // namespace
-
-QuantizeReport quantize(const ModelSource& source, const std::string& output,
-                        const QuantizeOptions& options, const Events& events) {
-  const auto start = std::chrono::steady_clock::now();
-  const std::vector<LapTensor> entries = plan_tensors(source, options);
-  QuantizeReport report = plan(source, options);
-
-  CalibrationWindows text;
-  std::unique_ptr<WorkFolder> calibrated;
-  if (options.calibration) {
-    text = calibration_windows(source, *options.calibration);
-    report.memory = plan_calibration_memory(source, entries, *options.calibration, text.n_tokens);
-    require_memory(report.memory, options.calibration->memory_bytes);
-    calibrated = calibrate(source, output, entries, options, text, events);
-  }
-
+// Writes the file; with `calibrated`, tensors that calibration has rounded are taken from there.
+void write_file(const ModelSource& source, const std::string& output,
+                const std::vector<LapTensor>& entries, const QuantizeOptions& options,
+                const CalibrationWindows& text, const WorkFolder* calibrated, const Events& events,
+                QuantizeReport& report) {
   ModelMetadata metadata = source.metadata();
   Provenance provenance = describe_step(source, entries, options, text);
   const bool hash_source = provenance.source_hash.empty() && !is_packed(source);
@@ -275,7 +243,7 @@ QuantizeReport quantize(const ModelSource& source, const std::string& output,
 
   LapWriter writer(output, metadata, {tokenizer, tables}, entries);
   ThreadPool pool(options.n_threads);
-  Quantizer quantizer(source, entries, &writer, &pool, events, hash_source, calibrated.get());
+  Quantizer quantizer(source, entries, &writer, &pool, events, hash_source, calibrated);
   const std::vector<RoundingLoss>& losses = quantizer.write_all();
   for (size_t i = 0; i < entries.size(); ++i)
     report.tensors[i].relative_error =
@@ -292,6 +260,45 @@ QuantizeReport quantize(const ModelSource& source, const std::string& output,
   }
   report.content_hash = writer.commit();
   report.file_bytes = writer.file_bytes();
+}
+
+// Rounds what calibration can round, into a folder beside the output, then writes the file. Layers
+// that are finished outlive an interruption and a full disk: hours of work are not lost with them.
+void calibrate_and_write(const ModelSource& source, const std::string& output,
+                         const std::vector<LapTensor>& entries, const QuantizeOptions& options,
+                         const CalibrationWindows& text, const Events& events,
+                         QuantizeReport& report) {
+  const CalibrationOptions& calibration = *options.calibration;
+  WorkFolder folder(output, run_identity(source, entries, calibration, text), calibration.resume);
+  try {
+    Calibrator(source, entries, text, calibration, options.n_threads, folder, events).run();
+    write_file(source, output, entries, options, text, &folder, events, report);
+  } catch (const Error& error) {
+    const bool interrupted = error.code() == ErrorCode::kInterrupted;
+    if (!(interrupted || error.code() == ErrorCode::kIo) || folder.layers_done() == 0) throw;
+    folder.keep();
+    fail(error.code(),
+         "{}; {} of {} layers are kept, the same command with --resume goes on from there",
+         interrupted ? "interrupted" : error.what(), folder.layers_done(),
+         source.metadata().config.n_layers());
+  }
+}
+
+}  // namespace
+
+QuantizeReport quantize(const ModelSource& source, const std::string& output,
+                        const QuantizeOptions& options, const Events& events) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<LapTensor> entries = plan_tensors(source, options);
+  QuantizeReport report = plan(source, options);
+  if (options.calibration) {
+    const CalibrationWindows text = calibration_windows(source, *options.calibration);
+    report.memory = plan_calibration_memory(source, entries, *options.calibration, text.n_tokens);
+    require_memory(report.memory, options.calibration->memory_bytes);
+    calibrate_and_write(source, output, entries, options, text, events, report);
+  } else {
+    write_file(source, output, entries, options, {}, nullptr, events, report);
+  }
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }

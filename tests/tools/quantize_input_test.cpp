@@ -11,6 +11,7 @@
 #include "convert/convert.h"
 #include "convert/hf_source.h"
 #include "formats/dtype.h"
+#include "formats/file.h"
 #include "formats/lap.h"
 #include "tests/test_data.h"
 #include "tests/tools/command_runner.h"
@@ -62,8 +63,11 @@ class QuantizeInput : public ::testing::Test {
   std::vector<std::vector<std::string>> ways() const {
     std::vector<std::vector<std::string>> ways{
         {"--weights", "w4"}, {"--weights", "t4"}, {"--target-bpw", "5"}};
-    if (calibrates()) ways.push_back({"--weights", "w4", "--calibrate", text_});
+    if (calibrates()) ways.push_back(calibrated_way());
     return ways;
+  }
+  std::vector<std::string> calibrated_way() const {
+    return {"--weights", "w4", "--calibrate", text_};
   }
 
   TemporaryFolder folder_;
@@ -108,9 +112,48 @@ TEST_F(QuantizeInput, AFullDiskLeavesNothing) {
   RunLimits limits;
   limits.file_bytes = 1 << 20;
   for (const auto& way : ways()) {
+    if (way == calibrated_way()) continue;
     expect_error(quantize(way, limits), 74, "q.lap");
     expect_nothing_written();
   }
+  limits.file_bytes = 10'000;  // before the first layer is finished
+  expect_error(quantize(calibrated_way(), limits), 74, "q.lap");
+  expect_nothing_written();
+}
+
+// Calibration takes long: what it has finished when the disk is full is there for --resume.
+TEST_F(QuantizeInput, AFullDiskKeepsFinishedLayers) {
+  ASSERT_EQ(quantize(calibrated_way()).status, 0);
+  const std::string whole = read_text(output_);
+  fs::remove(output_);
+  RunLimits limits;
+  limits.file_bytes = 1 << 20;  // every layer fits, the output does not
+  expect_error(quantize(calibrated_way(), limits), 74, "--resume");
+  EXPECT_FALSE(fs::exists(output_));
+  auto resumed = calibrated_way();
+  resumed.push_back("--resume");
+  ASSERT_EQ(quantize(resumed).status, 0);
+  EXPECT_EQ(read_text(output_), whole);
+  EXPECT_FALSE(fs::exists(output_ + ".partial"));
+}
+
+TEST_F(QuantizeInput, APowerCutAtAnyMomentIsResumedToTheSameBytes) {
+  std::ofstream(text_) << read_text(data_path("own.txt")).substr(0, 20'000);
+  auto way = calibrated_way();
+  ASSERT_EQ(quantize(way).status, 0);
+  const std::string whole = read_text(output_);
+  fs::remove(output_);
+  way.push_back("--resume");
+  RunLimits limits;
+  for (limits.kill_after_ms = 100; limits.kill_after_ms < 1000; limits.kill_after_ms += 300) {
+    quantize(way, limits);
+    if (fs::exists(output_)) {
+      EXPECT_EQ(read_text(output_), whole);
+    }
+  }
+  ASSERT_EQ(quantize(way).status, 0);
+  EXPECT_EQ(read_text(output_), whole);
+  EXPECT_FALSE(fs::exists(output_ + ".partial"));
 }
 
 TEST_F(QuantizeInput, AFolderThatIsNotThereIsSaid) {
