@@ -33,9 +33,10 @@ step "A trained checkpoint of the Gemma 4 architecture becomes one file"
 show convert ../tests/data/nano-e -o nano-e.lap
 show inspect nano-e.lap --summary
 
-step "Four bits and three bits"
+step "Four bits: rounded as it is, and shared out and rounded by what a text shows"
 show quantize nano-e.lap -o nano-e-w4.lap --weights w4 --quiet
-show quantize nano-e.lap -o nano-e-w3.lap --weights w3 --quiet
+show quantize nano-e.lap -o nano-e-4.25.lap --target-bpw 4.25 --calibrate builtin \
+  --report allocation.html --quiet
 
 step "It calls tools, at four bits too"
 cat > weather.json <<'JSON'
@@ -62,16 +63,19 @@ else
   echo "(this build has no LibTorch, so the fine-tuning is left out)"
 fi
 
-step "Verdict 1: quantized against original"
-judge verify nano-e.lap nano-e-w4.lap --text held.txt --limit-tokens 8000 --context 1024 \
+step "Verdict 1: rounded as it is, against the original"
+judge verify nano-e.lap nano-e-w4.lap --text held.txt --limit-tokens 8000 --context 1024 --quiet
+
+step "Verdict 2: calibrated, in fewer bytes"
+judge verify nano-e.lap nano-e-4.25.lap --text held.txt --limit-tokens 8000 --context 1024 \
   --html quantized.html --quiet
 if [ -f tuned.lap ]; then
-  step "Verdict 2: tuned against original"
+  step "Verdict 3: tuned against original"
   judge verify nano-e.lap tuned.lap --text held.txt --limit-tokens 8000 --context 1024 \
     --tasks tasks.jsonl --html tuned.html --quiet
 fi
 
 step "Reports with pictures"
-for report in quantized.html tuned.html; do
+for report in allocation.html quantized.html tuned.html; do
   if [ -f "$report" ]; then echo "$out/$report"; fi
 done
