@@ -22,11 +22,14 @@ size_t prompt_tokens(const Example& example) {
   return n;
 }
 
-void append(TokenRow& row, const Example& example, int64_t n_tokens, bool keeps_base) {
+void append(TokenRow& row, const Example& example, int64_t n_tokens, Keep keep, bool learn) {
   row.ids.insert(row.ids.end(), example.ids.begin(), example.ids.begin() + n_tokens);
-  row.labels.insert(row.labels.end(), example.labels.begin(), example.labels.begin() + n_tokens);
+  if (learn)
+    row.labels.insert(row.labels.end(), example.labels.begin(), example.labels.begin() + n_tokens);
+  else
+    row.labels.resize(row.ids.size(), kNotLearned);
   row.lengths.push_back(n_tokens);
-  row.keeps_base.push_back(keeps_base);
+  row.keeps.push_back(keep);
 }
 
 }  // namespace
@@ -136,20 +139,25 @@ std::vector<Example> ExampleLoader::load_held_out(const std::string& path) {
 }
 
 std::vector<TokenRow> rows_of(const PlannedStep& step,
-                              const std::vector<const ExampleStore*>& stores) {
+                              const std::vector<const ExampleStore*>& stores,
+                              const ExampleUse& use) {
   std::vector<TokenRow> rows;
   for (const PlannedRow& planned : step.rows) {
     TokenRow& row = rows.emplace_back();
-    for (const PlannedExample& p : planned)
-      append(row, stores[static_cast<size_t>(p.source)]->read(p.index), p.n_tokens, p.source > 0);
+    for (const PlannedExample& p : planned) {
+      const bool general = p.source > 0;
+      append(row, stores[static_cast<size_t>(p.source)]->read(p.index), p.n_tokens,
+             general ? use.general : use.domain, !general || use.learn_general);
+    }
   }
   return rows;
 }
 
-std::vector<TokenRow> rows_of(const std::vector<Example>& examples, bool keeps_base) {
+std::vector<TokenRow> rows_of(const std::vector<Example>& examples, Keep keep) {
   std::vector<TokenRow> rows;
   for (const Example& example : examples)
-    append(rows.emplace_back(), example, static_cast<int64_t>(example.ids.size()), keeps_base);
+    append(rows.emplace_back(), example, static_cast<int64_t>(example.ids.size()), keep,
+           /*learn=*/true);
   return rows;
 }
 

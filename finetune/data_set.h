@@ -71,10 +71,17 @@ class ExampleLoader {
   SeenExamples seen_;
 };
 
+// What is done with the examples of each kind.
+struct ExampleUse {
+  Keep domain = Keep::kNothing, general = Keep::kNothing;
+  bool learn_general = true;  // false: they are there to be kept
+};
+
 // Rows of one planned step. `stores[0]`: domain, then the general sources.
 std::vector<TokenRow> rows_of(const PlannedStep& step,
-                              const std::vector<const ExampleStore*>& stores);
-// One row per example; `keeps_base` for all of them.
-std::vector<TokenRow> rows_of(const std::vector<Example>& examples, bool keeps_base);
+                              const std::vector<const ExampleStore*>& stores,
+                              const ExampleUse& use);
+// One row per example; `keep` for all of them.
+std::vector<TokenRow> rows_of(const std::vector<Example>& examples, Keep keep);
 
 }  // namespace lapidary

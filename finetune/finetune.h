@@ -42,12 +42,14 @@ struct FinetuneOptions {
   int64_t replay = 0;
   std::string replay_prompts;
   double replay_weight = 1;
-  double kl_to_base = 0;         // weight of the mean KL(base || tuned) on general tokens
+  // Weights of the mean KL(base || tuned) on general tokens, and on the prompts of domain examples.
+  double kl_to_base = 0, kl_prompts = 0;
+  bool keep_only = false;  // general answers are not learned, only held to the base by the above
   std::string too_long = "cut";  // conversations beyond the context: cut, drop, refuse
 
   // The gate (finetune/gate.h).
   std::string eval_data, eval_general, gate_tasks;  // held-out files, or empty
-  int64_t hold_out = 0;   // every so many-th general example is held out; 0: none
+  int64_t hold_out = 0;    // every so many-th general example is held out; 0: none
   int64_t eval_steps = 0;  // between evaluations; 0: a tenth of the run
   double gate_nats = 0.02, gate_points = 0.02;
 

@@ -40,17 +40,6 @@ at::Tensor to_tensor(const std::vector<int64_t>& values) {
 
 }  // namespace
 
-std::vector<int64_t> predicting_tokens(const TokenRow& row) {
-  std::vector<int64_t> tokens;
-  int64_t begin = 0;
-  for (const int64_t length : row.lengths) {
-    for (int64_t t = begin; t + 1 < begin + length; ++t)
-      if (row.labels[static_cast<size_t>(t + 1)] != kNotLearned) tokens.push_back(t);
-    begin += length;
-  }
-  return tokens;
-}
-
 ModelTwin::ModelTwin(std::shared_ptr<const Model> model, int n_threads, Precision precision)
     : model_(std::move(model)),
       weights_(n_threads, precision),
@@ -293,12 +282,18 @@ at::Tensor ModelTwin::hidden(const TokenRow& row, const std::vector<int64_t>& pi
 
 at::Tensor ModelTwin::logits(const at::Tensor& hidden) { return head_logits(head_, hidden); }
 
-at::Tensor ModelTwin::loss(const TokenRow& row, const at::Tensor& hidden, double weight) {
-  std::vector<int64_t> targets;
-  for (const int64_t t : predicting_tokens(row))
-    targets.push_back(row.labels[static_cast<size_t>(t + 1)]);
+at::Tensor ModelTwin::loss(const TokenRow& row, const std::vector<int64_t>& tokens,
+                           const at::Tensor& hidden, double weight) {
+  std::vector<int64_t> targets, learned;
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (row.is_learned(tokens[i] + 1)) {
+      targets.push_back(row.labels[static_cast<size_t>(tokens[i] + 1)]);
+      learned.push_back(static_cast<int64_t>(i));
+    }
   if (targets.empty()) return {};
-  return head_cross_entropy(head_, hidden, to_tensor(targets), weight);
+  const bool all = learned.size() == tokens.size();
+  return head_cross_entropy(head_, all ? hidden : hidden.index_select(0, to_tensor(learned)),
+                            to_tensor(targets), weight);
 }
 
 }  // namespace lapidary

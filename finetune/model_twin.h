@@ -15,6 +15,7 @@
 #include "finetune/attention.h"
 #include "finetune/frozen_weights.h"
 #include "finetune/head_loss.h"
+#include "finetune/keep_loss.h"
 #include "finetune/lora.h"
 #include "finetune/rope.h"
 #include "finetune/token_row.h"
@@ -37,9 +38,6 @@ struct TwinLayer {
   const LoraWeights* expert_down = nullptr;
   bool feeds_later = false;  // a later layer reads this layer's K and V
 };
-
-// Tokens whose next one is learned, ascending.
-std::vector<int64_t> predicting_tokens(const TokenRow& row);
 
 // As Engine's tap: 0 the scaled embedding, l the output of layer l, n_layers + 1 the final norm.
 using TwinTap = std::function<void(int layer, const at::Tensor& hidden)>;
@@ -64,11 +62,12 @@ class ModelTwin {
                     bool checkpoint_activations = false, const TwinTap& tap = {});
   at::Tensor logits(const at::Tensor& hidden);
   // Sum of -log p over the row's learned tokens, times `weight`; undefined when there are none.
-  // `hidden`: states of predicting_tokens(row).
-  at::Tensor loss(const TokenRow& row, const at::Tensor& hidden, double weight);
-  // Sum of KL(base || tuned) over the learned tokens of the row's kept examples, times `weight`:
-  // the base is this model without the adapter, and runs here. Undefined when there are none.
-  at::Tensor kl_to_base(const TokenRow& row, const at::Tensor& hidden, double weight);
+  // `hidden`: states of `tokens`, all learned ones among them.
+  at::Tensor loss(const TokenRow& row, const std::vector<int64_t>& tokens, const at::Tensor& hidden,
+                  double weight);
+  // Weighted sum of KL(base || tuned) over the row's kept tokens: the base is this model without
+  // the adapter, and runs here. `hidden`: states of measured_tokens(row, weights).
+  KeepLoss kl_to_base(const TokenRow& row, const at::Tensor& hidden, const KeepWeights& weights);
 
  private:
   // What all layers share for one row. `picked` are the tokens whose output is wanted, all when it

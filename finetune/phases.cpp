@@ -61,6 +61,7 @@ TrainerOptions Phases::trainer_options() const {
   t.precision = parse_precision(options_.precision);
   t.n_threads = options_.n_threads;
   t.kl_to_base = options_.kl_to_base;
+  t.kl_prompts = options_.kl_prompts;
   t.group = group_;
   return t;
 }

@@ -71,8 +71,9 @@ class GeneralDeck {
           {Deck(sources[i].lengths, ~(seed + i * 0x9E3779B97F4A7C15u)), sources[i].weight / all});
   }
 
-  // An example of at most `room` tokens of the source that is due; cut when none fits. A cut
-  // example stays in its deck and is still to come whole.
+  // An example of at most `room` tokens of the source that is due; when none fits, the beginning of
+  // the next one, which then has had its turn: were it put back, a source of long examples would
+  // show the same beginning for ever.
   PlannedExample take(int64_t room) {
     size_t due = 0;
     for (size_t i = 1; i < sources_.size(); ++i)
@@ -80,7 +81,7 @@ class GeneralDeck {
     Source& source = sources_[due];
     const int64_t fitting = source.deck.take_fitting(room);
     const PlannedExample example{static_cast<int>(due) + 1,
-                                 fitting >= 0 ? fitting : source.deck.peek(),
+                                 fitting >= 0 ? fitting : source.deck.next(),
                                  fitting >= 0 ? source.deck.length(fitting) : room};
     source.taken += example.n_tokens;
     taken_ += example.n_tokens;

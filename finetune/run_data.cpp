@@ -61,6 +61,9 @@ RunData::RunData(const FinetuneOptions& options, std::shared_ptr<const Model> mo
   identity_["--eval-data"] = hash_of_file(options.eval_data);
   identity_["--eval-general"] = hash_of_file(options.eval_general);
   identity_["--gate-tasks"] = hash_of_file(options.gate_tasks);
+  if (options.kl_to_base > 0) use_.general = Keep::kAll;
+  if (options.kl_prompts > 0) use_.domain = Keep::kPrompt;
+  use_.learn_general = !options.keep_only;
   make_plan(n_processes);
 }
 
@@ -111,8 +114,8 @@ void RunData::make_plan(int n_processes) {
 
 Gate RunData::make_gate() {
   return Gate({options_.gate_nats, options_.gate_points, options_.n_threads},
-              rows_of(held_out_domain_, false), rows_of(held_out_general_, true), tasks_,
-              answer_tasks(options_, tasks_));
+              rows_of(held_out_domain_, Keep::kNothing), rows_of(held_out_general_, Keep::kAll),
+              tasks_, answer_tasks(options_, tasks_));
 }
 
 }  // namespace lapidary

@@ -23,7 +23,7 @@ class RunData {
 
   int64_t n_steps() const { return static_cast<int64_t>(plan_.size()); }
   const std::vector<PlannedStep>& plan() const { return plan_; }
-  std::vector<TokenRow> rows(const PlannedStep& step) const { return rows_of(step, stores_); }
+  std::vector<TokenRow> rows(const PlannedStep& step) const { return rows_of(step, stores_, use_); }
   // Hashes of all files, as they enter a run's identity.
   std::map<std::string, std::string> identity() const { return identity_; }
   Gate make_gate();  // takes the held-out sets; call once
@@ -37,8 +37,9 @@ class RunData {
   std::shared_ptr<const Model> model_;
   const Events& events_;
   ExampleMaker maker_;
-  std::vector<LoadedSource> sources_;        // domain first
-  std::vector<double> weights_;              // of the general ones
+  std::vector<LoadedSource> sources_;  // domain first
+  std::vector<double> weights_;        // of the general ones
+  ExampleUse use_;
   std::vector<const ExampleStore*> stores_;  // of the sources
   std::vector<Example> held_out_domain_, held_out_general_;
   std::vector<TaskItem> tasks_;

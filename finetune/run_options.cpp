@@ -46,6 +46,8 @@ void check_general(const FinetuneOptions& o) {
   require(std::isfinite(o.kl_to_base) && o.kl_to_base >= 0, "--kl-to-base", "at least 0");
   require(o.kl_to_base == 0 || !o.general.empty() || o.replay > 0, "--kl-to-base",
           "used with general data: give --general or --replay");
+  require(std::isfinite(o.kl_prompts) && o.kl_prompts >= 0, "--kl-prompts", "at least 0");
+  require(!o.keep_only || o.kl_to_base > 0, "--keep-only", "used with --kl-to-base");
   require(o.hold_out >= 0 && o.hold_out != 1, "--hold-out", "0, or at least 2");
   require(o.eval_steps >= 0, "--eval-steps", "at least 0");
   require(std::isfinite(o.gate_nats) && o.gate_nats >= 0, "--gate-nats", "at least 0");
@@ -87,6 +89,8 @@ std::map<std::string, std::string> identity_of(const FinetuneOptions& o) {
       {"--general-share", text(o.general_share)},
       {"--replay", fmt::format("{} {}", o.replay, o.replay_weight)},
       {"--kl-to-base", text(o.kl_to_base)},
+      {"--kl-prompts", text(o.kl_prompts)},
+      {"--keep-only", text(o.keep_only)},
       {"--too-long", o.too_long},
       {"--hold-out", text(o.hold_out)},
       {"--eval-steps", text(o.eval_steps)},

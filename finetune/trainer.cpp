@@ -4,7 +4,6 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <fmt/ranges.h>
-#include <malloc.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -15,45 +14,14 @@
 
 #include "finetune/model_twin.h"
 #include "finetune/optimizer.h"
+#include "finetune/torch_call.h"
 #include "formats/error.h"
 
 namespace lapidary {
 namespace {
 
-// Runs f and gives what LibTorch throws in our own terms: its memory errors are the only ones that
-// input can cause once shapes have been checked.
-template <class F>
-decltype(auto) torch_call(const char* what, F&& f) {
-  try {
-    return std::forward<F>(f)();
-  } catch (const c10::Error& e) {
-    const std::string message = e.what_without_backtrace();
-    const std::string line = message.substr(0, message.find('\n'));
-    if (message.find("alloc") != std::string::npos)
-      fail(ErrorCode::kOutOfMemory,
-           "{}: out of memory ({}); use a smaller --context or --checkpoint-activations", what,
-           line);
-    fail(ErrorCode::kInternal, "{}: LibTorch says: {}", what, line);
-  } catch (const std::bad_alloc&) {
-    fail(ErrorCode::kOutOfMemory,
-         "{}: out of memory; use a smaller --context or --checkpoint-activations", what);
-  }
-}
-
 int thread_count(int wanted) {
   return wanted > 0 ? wanted : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
-
-// glibc keeps freed blocks of up to 32 MB for later, and layers of different widths leave holes in
-// what it keeps: a step over 2,048 tokens of a 2B model then stands at a gigabyte more than it
-// uses. Large blocks come from the system and go back to it; small ones stay, since their pages
-// would cost more than their use.
-void give_memory_back() {
-#ifdef __GLIBC__
-  mallopt(M_MMAP_THRESHOLD, 8 << 20);
-  mallopt(M_TRIM_THRESHOLD, 128 << 20);
-  mallopt(M_TOP_PAD, 32 << 20);
-#endif
 }
 
 // For what is compared with other programs.
@@ -147,18 +115,21 @@ struct Trainer::State {
     }
   }
 
-  // One row forward and backward; adds to the result's loss and KL.
-  void train_on(const TokenRow& row, double n_learned, double n_kept, StepResult& result) {
-    const at::Tensor hidden =
-        twin.hidden(row, predicting_tokens(row), options.checkpoint_activations);
-    at::Tensor loss = twin.loss(row, hidden, 1.0 / n_learned);
-    result.loss += loss.item<double>();
-    if (options.kl_to_base > 0 && row.n_kept() > 0) {
-      const at::Tensor kl = twin.kl_to_base(row, hidden, options.kl_to_base / n_kept);
-      result.kl += kl.item<double>() / options.kl_to_base;
-      loss = loss + kl;
-    }
-    torch::autograd::backward({loss}, {});
+  // One row forward and backward; adds to the result's loss and to its sum of KL. `weights`: of one
+  // kept token.
+  void train_on(const TokenRow& row, double n_learned, const KeepWeights& weights,
+                StepResult& result) {
+    const std::vector<int64_t> tokens = measured_tokens(row, weights);
+    if (tokens.empty()) return;
+    const at::Tensor hidden = twin.hidden(row, tokens, options.checkpoint_activations);
+    const at::Tensor loss = twin.loss(row, tokens, hidden, 1.0 / n_learned);
+    if (loss.defined()) result.loss += loss.item<double>();
+    const KeepLoss keep = twin.kl_to_base(row, hidden, weights);
+    result.kl += keep.kl;
+    if (!keep.loss.defined())
+      torch::autograd::backward({loss}, {});
+    else
+      torch::autograd::backward({loss.defined() ? loss + keep.loss : keep.loss}, {});
   }
 
   TrainerOptions options;
@@ -191,12 +162,18 @@ PeftAdapter Trainer::initial_adapter(const Model& model, const PeftConfig& confi
 
 StepResult Trainer::step(std::span<const TokenRow> rows, double learning_rate) {
   StepResult result;
-  int64_t n_kept = 0;
+  int64_t n_general = 0, n_prompt = 0;
   for (const TokenRow& row : rows) {
     check_ids(row, state_->twin.config().vocab_size);
     result.n_learned += row.n_learned();
-    n_kept += row.n_kept();
+    n_general += row.n_kept(Keep::kAll);
+    n_prompt += row.n_kept(Keep::kPrompt);
   }
+  const auto per_token = [](double weight, int64_t n) {
+    return n > 0 ? weight / static_cast<double>(n) : 0.0;
+  };
+  const KeepWeights weights{per_token(state_->options.kl_to_base, n_general),
+                            per_token(state_->options.kl_prompts, n_prompt)};
   if (result.n_learned == 0) fail(ErrorCode::kBadData, "a step without a single token to learn");
   torch_call("a training step", [&] {
     state_->refresh();
@@ -204,10 +181,9 @@ StepResult Trainer::step(std::span<const TokenRow> rows, double learning_rate) {
     const size_t rank = group ? static_cast<size_t>(group->rank()) : 0;
     const size_t n_processes = group ? static_cast<size_t>(group->size()) : 1;
     for (size_t i = rank; i < rows.size(); i += n_processes)
-      if (rows[i].n_learned() > 0)
-        state_->train_on(rows[i], static_cast<double>(result.n_learned),
-                         static_cast<double>(n_kept), result);
+      state_->train_on(rows[i], static_cast<double>(result.n_learned), weights, result);
     state_->reduce(result);
+    if (n_general > 0) result.kl /= static_cast<double>(n_general);
     result.gradient_norm = state_->optimizer.gradient_norm();
     if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm)) {
       state_->optimizer.clear_gradients();
@@ -230,11 +206,14 @@ std::vector<RowMeasure> Trainer::measure(std::span<const TokenRow> rows) {
       check_ids(row, state_->twin.config().vocab_size);
       RowMeasure& m = measures.emplace_back();
       m.n_learned = row.n_learned();
-      m.n_kept = row.n_kept();
-      if (m.n_learned == 0) continue;
-      const at::Tensor hidden = state_->twin.hidden(row, predicting_tokens(row));
-      m.nll = state_->twin.loss(row, hidden, 1.0).item<double>();
-      if (m.n_kept > 0) m.kl = state_->twin.kl_to_base(row, hidden, 1.0).item<double>();
+      m.n_kept = row.n_kept(Keep::kAll);
+      const KeepWeights weights{1.0, 0.0};
+      const std::vector<int64_t> tokens = measured_tokens(row, weights);
+      if (tokens.empty()) continue;
+      const at::Tensor hidden = state_->twin.hidden(row, tokens);
+      const at::Tensor loss = state_->twin.loss(row, tokens, hidden, 1.0);
+      if (loss.defined()) m.nll = loss.item<double>();
+      m.kl = state_->twin.kl_to_base(row, hidden, weights).kl;
     }
     return measures;
   });

@@ -30,8 +30,9 @@ struct TrainerOptions {
   bool checkpoint_activations = false;
   Precision precision = Precision::kFloat32;  // of the operands of products; sums are float32
   int n_threads = 0;                          // 0: all cores
-  // Weight of the mean KL(base || tuned) over learned tokens of examples that keep the base.
-  double kl_to_base = 0.0;
+  // Weights of the mean KL(base || tuned) over the tokens of examples that keep all of the base,
+  // and over the prompts of those that keep these.
+  double kl_to_base = 0.0, kl_prompts = 0.0;
   // Merge-aware: the forward pass sees each adapted matrix as a merge would store it, the gradient
   // goes straight through the rounding. The model is then the packed one. Empty: off.
   PanelRounding merge_rounding;
@@ -42,13 +43,15 @@ struct TrainerOptions {
 struct StepResult {
   double loss = 0;           // mean over the learned tokens of all rows
   double gradient_norm = 0;  // of all adapter tensors, before clipping
-  double kl = 0;             // mean KL(base || tuned) over kept tokens, in nats; 0 when not asked
+  // Mean KL(base || tuned) over the tokens of examples that keep all, in nats; 0 when not asked.
+  double kl = 0;
   int64_t n_learned = 0;
 };
 
-// Sums over the learned tokens of one row.
+// Sums over one row, in nats: -log p over its learned tokens, KL(base || tuned) over all tokens of
+// its examples that keep all.
 struct RowMeasure {
-  double nll = 0, kl = 0;  // nats; kl: KL(base || tuned), of kept examples only
+  double nll = 0, kl = 0;
   int64_t n_learned = 0, n_kept = 0;
 };
 

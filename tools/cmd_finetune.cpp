@@ -186,14 +186,17 @@ void add_general_options(CLI::App& sub, FinetuneOptions& o) {
   sub.add_option("--kl-to-base", o.kl_to_base,
                  "Weight of the KL divergence from the base on general tokens; 0: off")
       ->capture_default_str();
+  sub.add_option("--kl-prompts", o.kl_prompts, "The same on the prompts of domain examples")
+      ->capture_default_str();
+  sub.add_flag("--keep-only", o.keep_only,
+               "General answers are not learned, only held to the base by --kl-to-base");
 }
 
 void add_gate_options(CLI::App& sub, FinetuneOptions& o) {
   sub.add_option("--eval-data", o.eval_data,
                  "Held-out domain examples: the adapter with their lowest loss is kept")
       ->type_name("FILE.jsonl");
-  sub.add_option("--eval-general", o.eval_general,
-                 "Held-out general examples for the gate")
+  sub.add_option("--eval-general", o.eval_general, "Held-out general examples for the gate")
       ->type_name("FILE.jsonl");
   sub.add_option("--hold-out", o.hold_out,
                  "Without --eval-general, every so many-th general example is held out; 0: none")

@@ -75,7 +75,7 @@ TEST(Gate, FailsWhenTheGeneralLossHasRisenBeyondDoubt) {
     row.ids = model->tokenizer().encode(text, {.add_special = true});
     row.labels = row.ids;
     row.lengths = {static_cast<int64_t>(row.ids.size())};
-    row.keeps_base = {1};
+    row.keeps = {Keep::kAll};
     general.push_back(row);
   }
   Gate gate({.nats = 0.02}, {}, general, {}, {});

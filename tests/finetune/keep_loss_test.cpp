@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include "finetune/model_twin.h"
 #include "finetune/trainer.h"
 #include "tests/finetune/fixtures.h"
 
@@ -29,7 +30,9 @@ TEST(HeadKl, MatchesDenseLibTorchWithAndWithoutSoftcap) {
       return softcap > 0 ? softcap * at::tanh(z / softcap) : z;
     };
     const at::Tensor x = at::randn({40, 64}).requires_grad_(true);
-    const at::Tensor kl = head_kl(head, x, base, 0.25);
+    const std::vector<double> weights(40, 0.25);
+    std::vector<double> each;
+    const at::Tensor kl = head_kl(head, x, base, weights, each);
     torch::autograd::backward({kl}, {});
     const at::Tensor y = x.detach().clone().requires_grad_(true);
     const at::Tensor dense =
@@ -63,7 +66,7 @@ class KeepsBase : public testing::Test {
 
 TEST_F(KeepsBase, IsZeroBeforeTrainingAndCountsOnlyKeptExamples) {
   Trainer fresh = trainer(0);
-  rows_[0].keeps_base = {0, 1};
+  rows_[0].keeps = {Keep::kNothing, Keep::kAll};
   const auto before = fresh.measure(rows_);
   EXPECT_EQ(before[0].kl, 0);
   EXPECT_EQ(before[1].n_kept, 0);
@@ -72,15 +75,54 @@ TEST_F(KeepsBase, IsZeroBeforeTrainingAndCountsOnlyKeptExamples) {
   second.ids.erase(second.ids.begin(), second.ids.end() - length);
   second.labels.erase(second.labels.begin(), second.labels.end() - length);
   second.lengths = {length};
-  second.keeps_base = {1};
+  second.keeps = {Keep::kAll};
   for (int i = 0; i < 3; ++i) fresh.step(rows_, 1e-2);
   const double within = fresh.measure(rows_)[0].kl;
   EXPECT_GT(within, 0.1);
   EXPECT_NEAR(within, fresh.measure({&second, 1})[0].kl, 1e-5 * within);
 }
 
+// Of what is kept whole, every token counts but the first of each example; of prompts, what is
+// read.
+TEST_F(KeepsBase, CountsPromptsAndAnswersApart) {
+  TokenRow row;
+  row.ids = {2, 10, 11, 12, 2, 20, 21};
+  row.labels = {kNotLearned, kNotLearned, kNotLearned, 12, kNotLearned, kNotLearned, 21};
+  row.lengths = {4, 3};
+  EXPECT_EQ(row.n_learned(), 2);
+  EXPECT_EQ(row.n_kept(Keep::kAll), 0);
+  row.keeps = {Keep::kPrompt, Keep::kAll};
+  EXPECT_EQ(row.n_kept(Keep::kPrompt), 2);
+  EXPECT_EQ(row.n_kept(Keep::kAll), 2);
+  EXPECT_EQ(measured_tokens(row, {}), (std::vector<int64_t>{2, 5}));
+  EXPECT_EQ(measured_tokens(row, {1, 0}), (std::vector<int64_t>{2, 4, 5}));
+  EXPECT_EQ(measured_tokens(row, {1, 1}), (std::vector<int64_t>{0, 1, 2, 4, 5}));
+}
+
+// Nothing is to be learned from a kept example without labels, and it still holds the model back;
+// so do prompts alone.
+TEST_F(KeepsBase, HoldsByUnlearnedExamplesAndByPrompts) {
+  std::vector<TokenRow> kept{rows_[1]};
+  kept[0].labels.assign(kept[0].ids.size(), kNotLearned);
+  kept[0].keeps.assign(kept[0].lengths.size(), Keep::kAll);
+  const auto kl_after = [&](double kl_to_base, double kl_prompts) {
+    TrainerOptions options;
+    options.kl_to_base = kl_to_base;
+    options.kl_prompts = kl_prompts;
+    options.n_threads = 2;
+    Trainer tuned(model_, Trainer::initial_adapter(*model_, config_, 1), options);
+    std::vector<TokenRow> rows{rows_[0], kept[0]};
+    rows[0].keeps.assign(rows[0].lengths.size(), Keep::kPrompt);
+    for (int i = 0; i < 10; ++i) tuned.step(rows, 5e-3);
+    return tuned.measure(kept)[0].kl;
+  };
+  const double free = kl_after(0, 0);
+  EXPECT_LT(kl_after(5, 0), 0.5 * free);
+  EXPECT_LT(kl_after(0, 5), free);
+}
+
 TEST_F(KeepsBase, HoldsTheTunedModelNearItsBase) {
-  rows_[0].keeps_base = {1, 1};
+  rows_[0].keeps = {Keep::kAll, Keep::kAll};
   double kl[2];
   for (const double beta : {0.0, 5.0}) {
     Trainer tuned = trainer(beta);

@@ -87,6 +87,29 @@ TEST(Plan, ShowsEveryDomainExampleOncePerEpochAndCutsFewGeneralOnes) {
   EXPECT_LT(cut * 10, general_examples);  // with 64 to choose from, a fitting one is mostly there
 }
 
+// A step of 200 tokens leaves 30 to general data, and no example is that short: each shows its
+// beginning once before any does again.
+TEST(Plan, ShowsAnotherBeginningEachTimeWhenNoGeneralExampleFits) {
+  const auto domain = random_lengths(400, 5, 60, 1), general = random_lengths(40, 100, 200, 2);
+  PlanOptions options;
+  options.general_share = 0.15;
+  options.batch_tokens = 200;
+  std::map<int64_t, int> times;
+  int64_t taken = 0;
+  for (const PlannedStep& step : plan_training(domain, one(general), options))
+    for (const PlannedRow& row : step.rows)
+      for (const PlannedExample& e : row)
+        if (e.source == 1) {
+          ++times[e.index];
+          ++taken;
+        }
+  EXPECT_EQ(times.size(), general.size());
+  const auto [least, most] = std::minmax_element(
+      times.begin(), times.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  EXPECT_LE(most->second - least->second, 1);
+  EXPECT_GT(taken, 40);
+}
+
 TEST(Plan, DividesGeneralTokensByTheWeightsOfTheirSources) {
   const auto domain = random_lengths(400, 20, 120, 1);
   const auto first = random_lengths(50, 10, 90, 2), second = random_lengths(500, 10, 90, 3);
