@@ -5,6 +5,7 @@
 
 #include "formats/error.h"
 #include "kernels/kernels.h"
+#include "quantize/lattice.h"
 
 namespace lapidary {
 namespace {
@@ -29,7 +30,15 @@ Calibrator::Calibrator(const ModelSource& source, const std::vector<LapTensor>& 
       store_(source),
       walk_(source.metadata().config, store_, longest(text), n_threads),
       states_(source, text) {
-  for (size_t i = 0; i < entries.size(); ++i) index_.emplace(entries[i].name, i);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    index_.emplace(entries[i].name, i);
+    // Weights that lie on their code's lattice already are stored as what they are.
+    const Code code = entries[i].code;
+    const bool imports = traits(code).scale_k == kGroupK && !traits(code).is_trellis;
+    is_wanted_.push_back(
+        entries[i].layout == Layout::kPanels && takes_feedback(code) &&
+        !(imports && traits(source.tensors()[i].code).is_float && lattice_code(source, i)));
+  }
   progress_.what = "calibration windows";
   progress_.total =
       static_cast<uint64_t>(states_.n_windows() * 2 * walk_.model().config().n_layers());
@@ -117,9 +126,7 @@ std::vector<size_t> Calibrator::tensors_of(int layer) const {
   return tensors;
 }
 
-bool Calibrator::is_wanted(size_t tensor) const {
-  return entries_[tensor].layout == Layout::kPanels && takes_feedback(entries_[tensor].code);
-}
+bool Calibrator::is_wanted(size_t tensor) const { return is_wanted_[tensor]; }
 
 void Calibrator::add_place(const MatrixView& view, const std::string& tensor, int64_t matrix,
                            bool is_expert_down) {

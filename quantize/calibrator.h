@@ -74,6 +74,7 @@ class Calibrator {
   Progress progress_;
   FloatMatrix scratch_;
   std::map<std::string, size_t> index_;
+  std::vector<bool> is_wanted_;  // by tensor
   std::map<const MatrixView*, Place> places_;
   std::map<const MatrixView*, Group> groups_;   // by their first matrix that is wanted
   std::map<size_t, TensorRounding> roundings_;  // under way

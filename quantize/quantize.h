@@ -14,6 +14,7 @@
 #include "formats/lap.h"
 #include "quantize/calibration.h"
 #include "quantize/memory_plan.h"
+#include "quantize/target.h"
 
 namespace lapidary {
 
@@ -23,6 +24,7 @@ struct QuantizeOptions {
   std::vector<std::pair<std::string, Code>> keep;
   bool allow_requantize = false;
   bool rotate = true;
+  Target target = Target::kLapidary;              // others hold fewer codes (target.h)
   std::optional<CalibrationOptions> calibration;  // none: plain rounding
   int n_threads = 0;
   std::string recipe = "{}";  // resolved options as JSON, recorded in the file

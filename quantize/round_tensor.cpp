@@ -21,10 +21,7 @@ std::unique_ptr<BlockRounder> block_rounder(const PanelStore& store) {
 
 }  // namespace
 
-bool takes_feedback(Code code) {
-  const CodeTraits& t = traits(code);
-  return !t.is_float && t.scale_k >= kTileK;
-}
+bool takes_feedback(Code code) { return !traits(code).is_float; }
 
 TensorRounding::TensorRounding(const LapTensor& entry)
     : entry_(entry),

@@ -17,8 +17,7 @@ namespace lapidary {
 // Floats of the strips rounded together: 256 MiB. L is read once for all of them.
 inline constexpr int64_t kStripFloats = int64_t{64} << 20;
 
-// Whether a code has a block rounder, so that error feedback can round it. Codes with a scale per
-// 32 have none: they import lattices, which stay what they are.
+// Whether a code has a block rounder, so that error feedback can round it.
 bool takes_feedback(Code code);
 
 class TensorRounding {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "formats/error.h"
 #include "kernels/kernels.h"
 #include "kernels/pack_lines.h"
 #include "quantize/scalar_search.h"
@@ -30,39 +29,89 @@ void keep_better(const Choice& from, const float* from_values, int n_k, Choice* 
   take(to->losses, from.losses);
 }
 
+// Columns [first, first + n) of a block.
+StripBlock part_of(const StripBlock& block, int first, int n) {
+  StripBlock part = block;
+  part.first_k += first;
+  part.n_k = n;
+  part.k_in_batch += first;
+  part.weights += first * kRows;
+  part.targets += first * kRows;
+  part.values += first * kRows;
+  part.importance += first;
+  return part;
+}
+
+// The errors of columns [first, end) reach the targets of those in front.
+void feed_back(const StripBlock& block, int first, int end) {
+  for (int j = 0; j < first; ++j)
+    for (int k = first; k < end; ++k) {
+      const float l = *block.feedback.at(block.k_in_batch + k, block.k_in_batch + j);
+      for (int row = 0; row < kRows; ++row)
+        block.targets[j * kRows + row] +=
+            l * (block.weights[k * kRows + row] - block.values[k * kRows + row]);
+    }
+}
+
 }  // namespace
 
 ScalarRounder::ScalarRounder(const PanelStore& store, const ScalarRounding& options)
-    : store_(store), options_(options) {
-  LAPIDARY_CHECK(traits(store.g.code).scale_k >= kTileK);
-}
+    : store_(store), options_(options) {}
 
-int ScalarRounder::block_k() const { return traits(store_.g.code).scale_k; }
+// At least a tile, which is stored whole: of codes with a scale per 32 two scale blocks.
+int ScalarRounder::block_k() const { return std::max(traits(store_.g.code).scale_k, kTileK); }
 
 void ScalarRounder::round(const StripBlock& block) {
-  const int n_k = store_.used_columns(block);
-  std::fill_n(block.values + n_k * kRows, (block.n_k - n_k) * kRows, 0.0f);
+  const int n_used = store_.used_columns(block), scale_k = traits(store_.g.code).scale_k;
+  std::fill_n(block.values + n_used * kRows, (block.n_k - n_used) * kRows, 0.0f);
   Choice best{};
-  if (n_k > 0) {
-    alignas(64) float trial_values[kMostBlockK * kRows];
-    BlockSearch search(store_.g, block, n_k);
-    search.start(&best);
-    search.round(&best, block.values);
-    Choice last = best, trial;
-    std::copy_n(block.values, n_k * kRows, trial_values);
-    for (int i = 0; i < options_.refits; ++i) {
-      search.refit(last, trial_values, &trial);
-      search.round(&trial, trial_values);
-      keep_better(trial, trial_values, n_k, &best, block.values);
-      last = trial;
-    }
+  if (scale_k >= block.n_k) {
+    if (n_used > 0) choose(part_of(block, 0, n_used), &best);
+    return store_levels(block, n_used, best);
   }
-  store(block, n_k, best);
+  Choice part_best{};
+  for (int first = (block.n_k - 1) / scale_k * scale_k; first >= 0; first -= scale_k) {
+    const int n = std::min(scale_k, n_used - first);
+    if (n <= 0) continue;
+    choose(part_of(block, first, n), &part_best);
+    std::copy_n(part_best.levels[0], n * kRows, best.levels[first]);
+    feed_back(block, first, first + n);
+  }
+  store_levels(block, n_used, best);
 }
 
-void ScalarRounder::store(const StripBlock& block, int n_used, const Choice& choice) {
+// Chooses one scale block, stores its scales and multipliers.
+void ScalarRounder::choose(const StripBlock& block, Choice* best) {
+  const int n_k = block.n_k;
+  alignas(64) float trial_values[kMostBlockK * kRows];
+  BlockSearch search(store_.g, block, n_k);
+  search.start(best);
+  search.round(best, block.values);
+  Choice last = *best, trial;
+  std::copy_n(block.values, n_k * kRows, trial_values);
+  for (int i = 0; i < options_.refits; ++i) {
+    search.refit(last, trial_values, &trial);
+    search.round(&trial, trial_values);
+    keep_better(trial, trial_values, n_k, best, block.values);
+    last = trial;
+  }
   const PackedGeometry& g = store_.g;
-  const bool two_level = traits(g.code).multiplier_bits > 0;
+  for (int first = 0; first < block.n_rows; first += kPanelRows) {
+    const int n_rows = std::min(kPanelRows, block.n_rows - first);
+    float scales[kPanelRows] = {};
+    std::copy_n(best->scales + first, n_rows, scales);
+    store_.put_scales(block, first, scales);
+    for (int i = 0; traits(g.code).multiplier_bits > 0 && i * kGroupK < n_k; ++i) {
+      int8_t multipliers[kPanelRows] = {};
+      std::copy_n(best->multipliers[i] + first, n_rows, multipliers);
+      pack_group_multipliers(g, block.first_k / kGroupK + i, multipliers,
+                             store_.meta_of(block, first));
+    }
+  }
+}
+
+void ScalarRounder::store_levels(const StripBlock& block, int n_used, const Choice& choice) {
+  const PackedGeometry& g = store_.g;
   uint8_t index_of[256];  // by level + 128
   const auto table = levels(g.code);
   for (size_t i = 0; i < table.size(); ++i) index_of[table[i] + 128] = static_cast<uint8_t>(i);
@@ -76,16 +125,6 @@ void ScalarRounder::store(const StripBlock& block, int n_used, const Choice& cho
           lines[(k - tile) / 4 * 64 + r * 4 + k % 4] =
               k < n_used && r < n_rows ? index_of[choice.levels[k][first + r] + 128] : padding;
       store_.put_lines(block, first, tile, lines);
-    }
-    if (n_used == 0) continue;
-    float scales[kPanelRows] = {};
-    std::copy_n(choice.scales + first, n_rows, scales);
-    store_.put_scales(block, first, scales);
-    for (int i = 0; two_level && i * kGroupK < n_used; ++i) {
-      int8_t multipliers[kPanelRows] = {};
-      std::copy_n(choice.multipliers[i] + first, n_rows, multipliers);
-      pack_group_multipliers(g, block.first_k / kGroupK + i, multipliers,
-                             store_.meta_of(block, first));
     }
   }
 }

@@ -6,6 +6,8 @@
 // feedback inside the block; each refit rounds the block anew, and every row keeps its best. The
 // multiplier of a group of 32 is chosen among the neighbours of the search's, by the error that
 // rounding the group with feedback leaves.
+//
+// Codes with a scale per 32 hand their two scale blocks of a tile out together, from the last on.
 #pragma once
 
 #include "quantize/block_rounder.h"
@@ -28,7 +30,8 @@ class ScalarRounder : public BlockRounder {
   void round(const StripBlock& block) override;
 
  private:
-  void store(const StripBlock& block, int n_used, const scalar::Choice& choice);
+  void choose(const StripBlock& block, scalar::Choice* best);
+  void store_levels(const StripBlock& block, int n_used, const scalar::Choice& choice);
 
   PanelStore store_;
   ScalarRounding options_;

@@ -92,9 +92,12 @@ class BlockSearch {
     // error at another scale s' is A - s'/s (A - r).
     alignas(64) RowFloats along = {}, norm = {};
     std::copy_n(values, n_k_ * kRows, work_);
-    for (int tile = 0; tile < n_k_; tile += kFeedbackTile)
-      kernels().add_outer_products(feedback(tile, tile), values + tile * kRows, n_k_ - tile,
-                                   work_ + tile * kRows, kRows);
+    if (traits(code_).scale_k < kFeedbackTile)
+      add_feedback(values);
+    else
+      for (int tile = 0; tile < n_k_; tile += kFeedbackTile)
+        kernels().add_outer_products(feedback(tile, tile), values + tile * kRows, n_k_ - tile,
+                                     work_ + tile * kRows, kRows);
     for (int k = 0; k < n_k_; ++k) {
       const float d = block_.importance[k];
       const float* v = work_ + k * kRows;
@@ -115,6 +118,15 @@ class BlockSearch {
   }
 
  private:
+  // To the block's own columns; of blocks that may begin inside a tile.
+  void add_feedback(const float* values) {
+    for (int j = 0; j < n_k_; ++j)
+      for (int k = j + 1; k < n_k_; ++k) {
+        const float l = *feedback(k, j);
+        for (int row = 0; row < kRows; ++row) work_[j * kRows + row] += l * values[k * kRows + row];
+      }
+  }
+
   const float* targets(int k) const { return block_.targets + k * kRows; }
   const float* weights(int k) const { return block_.weights + k * kRows; }
   const float* feedback(int k, int j) const {

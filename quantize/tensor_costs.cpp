@@ -14,9 +14,12 @@ namespace lapidary {
 namespace {
 
 // Large enough to stand far above noise, small enough to be quadratic.
-constexpr Code kProbe = Code::kW4;
-// Nine times less error: where flips are, they show as a cost that falls too slowly.
-constexpr Code kSecondProbe = Code::kW6;
+Code first_probe(const QuantizeOptions& options) { return held_code(options.target, Code::kW4); }
+// Nine times less error (or more, where the target holds no w6): where flips are, they show as a
+// cost that falls too slowly.
+Code second_probe(const QuantizeOptions& options) {
+  return options.target == Target::kLapidary ? Code::kW6 : Code::kW8x;
+}
 
 bool chooses_experts(const ModelConfig& config) {
   return std::any_of(config.layers.begin(), config.layers.end(),
@@ -47,16 +50,17 @@ std::vector<Sensitivity> probe_all(const ModelSource& source, const QuantizeOpti
 
 double slope(double kld, double error) { return error > 0 ? kld / error : 0; }
 
-void fit_one(const Sensitivity& first, TensorCosts* t) {
-  t->quadratic = slope(first.kld, t->errors.at(t->fixed.value_or(kProbe)));
+void fit_one(const Sensitivity& first, Code probe, TensorCosts* t) {
+  t->quadratic = slope(first.kld, t->errors.at(t->fixed.value_or(probe)));
 }
 
 // quadratic * e + flips * sqrt(e) through both probes, neither part negative.
-void fit_two(const Sensitivity& first, const Sensitivity& second, TensorCosts* t) {
-  const double e1 = t->errors.at(t->fixed.value_or(kProbe));
-  const double e2 = t->errors.at(t->fixed.value_or(kSecondProbe));
+void fit_two(const Sensitivity& first, const Sensitivity& second, Code probe, Code other,
+             TensorCosts* t) {
+  const double e1 = t->errors.at(t->fixed.value_or(probe));
+  const double e2 = t->errors.at(t->fixed.value_or(other));
   if (!(e1 > e2 && e2 > 0)) {
-    fit_one(first, t);
+    fit_one(first, probe, t);
     return;
   }
   t->flips =
@@ -105,6 +109,7 @@ std::vector<Code> allocatable_codes() {
 std::vector<TensorCosts> measure_costs(const ModelSource& source, const QuantizeOptions& options,
                                        const ProbeOptions& probe, const Events& events) {
   const std::vector<Code>& all = probe.codes;
+  const Code one = first_probe(options), two = second_probe(options);
   std::map<Code, std::vector<LapTensor>> plans;  // patterns of the user's come first
   for (const Code code : all) {
     QuantizeOptions uniform = options;
@@ -126,7 +131,7 @@ std::vector<TensorCosts> measure_costs(const ModelSource& source, const Quantize
     std::vector<Code> codes;
     for (const auto& [code, bytes] : t.bytes) codes.push_back(code);
     std::vector<Code> measured = codes;
-    for (const Code code : {kProbe, kSecondProbe})
+    for (const Code code : {one, two})
       if (!t.fixed && !t.bytes.contains(code)) measured.push_back(code);
     t.errors = code_errors(source, i, measured, options, pool);
     if (t.fixed) continue;
@@ -137,14 +142,13 @@ std::vector<TensorCosts> measure_costs(const ModelSource& source, const Quantize
       t.bytes[*exact] = stored_bytes(entry);
     }
   }
-  const std::vector<Sensitivity> first = probe_all(source, options, probe, costs, kProbe, events);
+  const std::vector<Sensitivity> first = probe_all(source, options, probe, costs, one, events);
   if (!chooses_experts(source.metadata().config)) {
-    for (size_t i = 0; i < costs.size(); ++i) fit_one(first[i], &costs[i]);
+    for (size_t i = 0; i < costs.size(); ++i) fit_one(first[i], one, &costs[i]);
     return costs;
   }
-  const std::vector<Sensitivity> second =
-      probe_all(source, options, probe, costs, kSecondProbe, events);
-  for (size_t i = 0; i < costs.size(); ++i) fit_two(first[i], second[i], &costs[i]);
+  const std::vector<Sensitivity> second = probe_all(source, options, probe, costs, two, events);
+  for (size_t i = 0; i < costs.size(); ++i) fit_two(first[i], second[i], one, two, &costs[i]);
   return costs;
 }
 

@@ -55,8 +55,10 @@ LapTensor plan_tensor(const SourceTensor& tensor, const ModelConfig& config,
   const bool per_layer = tensor.name == kPleTensor && config.ple_width > 0;
   const bool packable = tensor.shape.size() > 1 && (per_layer || tensor.k() >= kNarrowestK);
   const bool stays = !packable && traits(tensor.code).is_float;
-  entry.code = stays ? tensor.code : chosen_code(tensor, options);
-  if (per_layer && config.ple_width % kGroupK != 0) entry.code = without_trellis(entry.code);
+  entry.code =
+      stays ? tensor.code : held_code(options.target, tensor, chosen_code(tensor, options));
+  if (per_layer && config.ple_width % kGroupK != 0)
+    entry.code = options.target == Target::kLapidary ? without_trellis(entry.code) : tensor.code;
   const bool is_float = traits(entry.code).is_float;
   if (per_layer) {
     entry.layout = Layout::kRowTable;

@@ -136,7 +136,7 @@ struct QuantizeCommand {
   // Without an output, scratch files lie where temporary files do.
   Allocation share_out(const ModelSource& model, const QuantizeOptions& resolved,
                        const Events& events) const {
-    BudgetOptions options = budget.resolve();
+    BudgetOptions options = budget.resolve(resolved.target);
     if (resolved.calibration) options.text = resolved.calibration->text;
     options.scratch =
         !output.empty() ? output : (std::filesystem::temp_directory_path() / "lapidary").string();
@@ -280,6 +280,7 @@ void add_quantize(CLI::App& app, Action& action) {
       "Examples:\n  lapidary quantize model.lap -o model-w4.lap --weights w4\n"
       "  lapidary quantize gemma-4-E2B-it -o e2b-w4.lap --dry-run\n"
       "  lapidary quantize model.lap -o model-t4.lap --weights t4 --calibrate builtin\n"
+      "  lapidary quantize model.lap -o for-vllm.lap --for vllm --calibrate builtin\n"
       "  lapidary quantize model.lap -o model-16g.lap --target-size 16GiB --calibrate mine.txt\n"
       "  lapidary quantize model.lap -o q.lap --weights w3 --keep 'model.embed_tokens.weight=w6'");
   sub->callback(

@@ -134,9 +134,10 @@ Packed round_code(Code code, const Factor& f, const std::vector<float>& w, int64
   return out;
 }
 
-constexpr Code kScalarCodes[] = {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3};
-constexpr Code kAllCodes[] = {Code::kW8, Code::kW6, Code::kW5, Code::kW4, Code::kW3,
-                              Code::kT3, Code::kT4, Code::kT5, Code::kT6};
+constexpr Code kScalarCodes[] = {Code::kW8, Code::kW6,  Code::kW5, Code::kW4,
+                                 Code::kW3, Code::kW4x, Code::kW8x};
+constexpr Code kAllCodes[] = {Code::kW8,  Code::kW6, Code::kW5, Code::kW4, Code::kW3, Code::kW4x,
+                              Code::kW8x, Code::kT3, Code::kT4, Code::kT5, Code::kT6};
 
 // Column by column inside scale blocks, across tiles and batches: the stored value is the nearest
 // of its row's and group's levels to the target of the definition.

@@ -24,13 +24,19 @@ Code require_code(const std::string& text) {
 
 QuantizeOptions WeightOptions::resolve() const {
   QuantizeOptions options;
-  options.weights = require_code(weights);
+  if (!target.empty()) {
+    const std::optional<Target> known = parse_target(target);
+    if (!known) fail(ErrorCode::kUsage, "--for \"{}\": expected llama.cpp, vllm or mlx", target);
+    options.target = *known;
+  }
+  options.weights = held_code(options.target, require_code(weights));
   for (const std::string& rule : keep) {
     const size_t equals = rule.rfind('=');
     if (equals == std::string::npos || equals == 0)
       fail(ErrorCode::kUsage,
            "--keep \"{}\": expected PATTERN=CODE, for example *.o_proj.weight=w8", rule);
-    options.keep.emplace_back(rule.substr(0, equals), require_code(rule.substr(equals + 1)));
+    options.keep.emplace_back(rule.substr(0, equals),
+                              held_code(options.target, require_code(rule.substr(equals + 1))));
   }
   options.allow_requantize = allow_requantize;
   options.rotate = !no_rotation;
@@ -45,6 +51,12 @@ void add_weight_options(CLI::App& command, WeightOptions& options) {
       ->capture_default_str();
   command.add_option("--keep", options.keep, "Another code for matching tensors; may be repeated")
       ->type_name("PATTERN=CODE");
+  command
+      .add_option(
+          "--for", options.target,
+          "Only codes that llama.cpp, vllm or mlx hold, so that export rounds nothing again "
+          "(w4 and w8 are w4x and w8x there)")
+      ->type_name("RUNTIME");
   command.add_flag("--allow-requantize", options.allow_requantize,
                    "Quantize a source that is already quantized (errors add up)");
   command.add_flag("--no-rotation", options.no_rotation, "Do not rotate inputs (for comparison)");
@@ -68,7 +80,7 @@ uint64_t parse_size(const std::string& text) {
   return static_cast<uint64_t>(bytes);
 }
 
-BudgetOptions BudgetText::resolve() const {
+BudgetOptions BudgetText::resolve(Target target) const {
   if (!target_size.empty() + (target_bpw > 0) + (max_kld > 0) != 1)
     fail(ErrorCode::kUsage, "--target-size, --target-bpw and --max-kld: give one of the three");
   BudgetOptions budget;
@@ -76,10 +88,11 @@ BudgetOptions BudgetText::resolve() const {
   if (target_bpw > 0) budget.bits_per_weight = target_bpw;
   if (max_kld > 0) budget.max_kld = max_kld;
   for (const std::string& code : codes) {
-    budget.codes.push_back(require_code(code));
+    budget.codes.push_back(held_code(target, require_code(code)));
     if (traits(budget.codes.back()).is_float)
       fail(ErrorCode::kUsage, "--codes {}: expected packed codes", code);
   }
+  if (codes.empty() && target != Target::kLapidary) budget.codes = held_codes(target);
   budget.n_tokens = probe_tokens;
   return budget;
 }

@@ -14,13 +14,14 @@ class App;
 
 namespace lapidary {
 
-// Which code a tensor gets, and how it is rounded: --weights, --keep, --allow-requantize,
+// Which code a tensor gets, and how it is rounded: --weights, --keep, --for, --allow-requantize,
 // --no-rotation, --no-lattices.
 struct WeightOptions {
-  std::string weights = "w4";
+  std::string weights = "w4", target;
   std::vector<std::string> keep;
   bool allow_requantize = false, no_rotation = false, no_lattices = false;
-  // Throws kUsage for unknown codes and rules that are no rules.
+  // Throws kUsage for unknown codes, codes that the target cannot hold, and rules that are no
+  // rules.
   QuantizeOptions resolve() const;
 };
 void add_weight_options(CLI::App& command, WeightOptions& options);
@@ -33,7 +34,7 @@ struct BudgetText {
   int64_t probe_tokens = 2048;
   bool given() const { return !target_size.empty() || target_bpw > 0 || max_kld > 0; }
   // Throws kUsage for more than one of them and for a size that is none. REQUIRES: given().
-  BudgetOptions resolve() const;
+  BudgetOptions resolve(Target target) const;
 };
 void add_budget_options(CLI::App& command, BudgetText& text);
 

@@ -1,0 +1,125 @@
+// Files made for another runtime: whatever quantize decided is what that runtime's file holds,
+// tensor by tensor and value by value.
+#include "quantize/target.h"
+
+#include <gtest/gtest.h>
+
+#include "convert/gguf_source.h"
+#include "export/compressed_tensors.h"
+#include "export/gguf_export.h"
+#include "export/hf_export.h"
+#include "export/mlx_export.h"
+#include "formats/dtype.h"
+#include "tests/export/made_models.h"
+
+namespace lapidary {
+namespace {
+
+const char* const kFixtures[] = {"nano-e", "tiny-gemma3", "tiny-llama3", "tiny-qwen3"};
+constexpr Target kTargets[] = {Target::kLlamaCpp, Target::kVllm, Target::kMlx};
+
+std::vector<float> as_bf16(std::vector<float> values) {
+  for (float& v : values) v = bf16_to_float(float_to_bf16(v));
+  return values;
+}
+
+class MadeFor : public ::testing::Test {
+ protected:
+  std::unique_ptr<LapReader> quantized_for(const std::string& fixture, Target target, Code code,
+                                           bool calibrated = false) {
+    QuantizeOptions options;
+    options.weights = code;
+    options.target = target;
+    options.n_threads = 2;
+    if (calibrated) {
+      options.calibration.emplace();
+      options.calibration->max_tokens = 600;
+      options.calibration->context = 200;
+    }
+    report_ = quantize(*HfSource::open(data_path(fixture)), folder_.file("q.lap"), options, {});
+    return LapReader::open(folder_.file("q.lap"));
+  }
+
+  // Names of tensors that export rounded.
+  std::string rounded(const LapReader& model, Target target) {
+    std::string names;
+    const auto add = [&](const auto& report) {
+      for (const auto& t : report.tensors)
+        if (!t.exact) names += " " + t.name;
+    };
+    CompressedTensorsOptions ct;
+    MlxOptions mlx;
+    for (FolderOptions* folder : {&ct.folder, &mlx.folder}) *folder = {1u << 30, true, 2};
+    if (target == Target::kLlamaCpp)
+      add(export_gguf(model, folder_.file("q.gguf"), {.type = {}, .n_threads = 2}, {}));
+    else if (target == Target::kVllm)
+      add(export_compressed_tensors(model, folder_.file("ct"), ct, {}));
+    else
+      add(export_mlx(model, folder_.file("mlx"), mlx, {}));
+    return names;
+  }
+
+  TemporaryFolder folder_;
+  QuantizeReport report_;
+};
+
+TEST_F(MadeFor, ExportRoundsNothingAgain) {
+  for (const Target target : kTargets)
+    for (const Code code : {Code::kW4, Code::kW8})
+      for (const char* fixture : kFixtures) {
+        const auto model = quantized_for(fixture, target, code);
+        int n_packed = 0;
+        for (const LapTensor& t : model->index()) n_packed += !traits(t.code).is_float;
+        EXPECT_GT(n_packed, 10) << fixture;
+        EXPECT_EQ(rounded(*model, target), "") << target_name(target) << " " << fixture;
+      }
+}
+
+// Out to GGUF and back: the values of every tensor, calibrated ones included.
+TEST_F(MadeFor, CalibratedWeightsAreTheGgufFilesWeights) {
+  for (const char* fixture : {"nano-e", "tiny-llama3"}) {
+    const auto model = quantized_for(fixture, Target::kLlamaCpp, Code::kW4, true);
+    int n_calibrated = 0;
+    for (const TensorReport& t : report_.tensors) n_calibrated += t.output_error.has_value();
+    EXPECT_GT(n_calibrated, 10);
+    EXPECT_EQ(rounded(*model, Target::kLlamaCpp), "");
+    const auto back = GgufSource::open(folder_.file("q.gguf"));
+    for (size_t i = 0; i < back->tensors().size(); ++i) {
+      const SourceTensor& t = back->tensors()[i];
+      std::vector<float> there(static_cast<size_t>(t.elements()));
+      back->read_rows(i, 0, t.rows(), there);
+      EXPECT_EQ(there, values(*model, t.name)) << fixture << " " << t.name;
+    }
+  }
+}
+
+// Feedback would move integers that were trained; a master on the lattice has nothing to round.
+TEST_F(MadeFor, LatticesStayWhatTheyAreUnderCalibration) {
+  const auto first = quantized_for("nano-e", Target::kLlamaCpp, Code::kW4);
+  HfExportOptions hf;
+  hf.folder.overwrite = true;
+  export_hf(*first, folder_.file("hf"), hf, {});
+  const std::string name = "model.layers.1.mlp.up_proj.weight";
+  const std::vector<float> before = as_bf16(values(*first, name));
+  QuantizeOptions options;
+  options.target = Target::kLlamaCpp;
+  options.allow_requantize = true;
+  options.calibration.emplace();
+  options.calibration->max_tokens = 600;
+  quantize(*HfSource::open(folder_.file("hf")), folder_.file("again.lap"), options, {});
+  // Neighbouring scales may have the same bf16 products.
+  EXPECT_EQ(as_bf16(values(*LapReader::open(folder_.file("again.lap")), name)), before);
+}
+
+TEST_F(MadeFor, CodesThatNobodyElseHoldsAreRefused) {
+  for (const Target target : kTargets)
+    for (const Code code : {Code::kT4, Code::kW3, Code::kW5, Code::kW6}) {
+      EXPECT_EQ(held_code(Target::kLapidary, code), code);
+      EXPECT_THROW(held_code(target, code), Error);
+    }
+  EXPECT_EQ(parse_target("vllm"), Target::kVllm);
+  EXPECT_FALSE(parse_target("lapidary"));
+}
+
+}  // namespace
+}  // namespace lapidary
