@@ -75,10 +75,11 @@ std::string hash_of_file(const std::string& path) {
 std::vector<NamedFloats> as_tensors(const std::vector<LoraModule>& modules) {
   std::vector<NamedFloats> tensors;
   for (const LoraModule& m : modules) {
-    tensors.push_back({"best." + m.module + ".a", {m.rank, m.in}, m.a});
-    tensors.push_back({"best." + m.module + ".b", {m.out, m.rank}, m.b});
+    const int64_t n = m.n_matrices();
+    tensors.push_back({"best." + m.module + ".a", {n, m.rank, m.in}, m.a});
+    tensors.push_back({"best." + m.module + ".b", {n, m.out, m.rank}, m.b});
     if (!m.magnitude.empty())
-      tensors.push_back({"best." + m.module + ".magnitude", {m.out}, m.magnitude});
+      tensors.push_back({"best." + m.module + ".magnitude", {n, m.out}, m.magnitude});
   }
   return tensors;
 }
@@ -90,6 +91,7 @@ LoraModule read_module(const SafetensorsSet& set, const Json& json, const std::s
   m.rank = json.at("rank").get<int64_t>();
   m.in = json.at("in").get<int64_t>();
   m.out = json.at("out").get<int64_t>();
+  m.n_experts = json.at("n_experts").get<int64_t>();
   m.scale = json.at("scale").get<float>();
   const auto read = [&](const char* part, const std::vector<int64_t>& shape, bool required) {
     const SafetensorsEntry* entry = set.find("best." + m.module + part);
@@ -99,9 +101,10 @@ LoraModule read_module(const SafetensorsSet& set, const Json& json, const std::s
            excerpt(m.module), part);
     return set.read_floats(*entry);
   };
-  m.a = read(".a", {m.rank, m.in}, true);
-  m.b = read(".b", {m.out, m.rank}, true);
-  m.magnitude = read(".magnitude", {m.out}, false);
+  const int64_t n = m.n_matrices();
+  m.a = read(".a", {n, m.rank, m.in}, true);
+  m.b = read(".b", {n, m.out, m.rank}, true);
+  m.magnitude = read(".magnitude", {n, m.out}, false);
   return m;
 }
 
@@ -159,8 +162,12 @@ void write_checkpoint(const std::string& folder, const Checkpoint& checkpoint, i
   const std::vector<NamedFloats> best_tensors = as_tensors(checkpoint.best);
   for (const NamedFloats& t : best_tensors) add(t);
   for (const LoraModule& m : checkpoint.best)
-    best.push_back(
-        {{"module", m.module}, {"rank", m.rank}, {"in", m.in}, {"out", m.out}, {"scale", m.scale}});
+    best.push_back({{"module", m.module},
+                    {"rank", m.rank},
+                    {"in", m.in},
+                    {"out", m.out},
+                    {"n_experts", m.n_experts},
+                    {"scale", m.scale}});
   const std::string numbers = output.temporary() + "/state.safetensors";
   write_safetensors(numbers, tensors);
   write_text_atomically(output.temporary() + "/events", checkpoint.events);

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <utility>
 
+#include "finetune/merge_aware.h"
+#include "finetune/packed_linear.h"
 #include "formats/error.h"
 #include "formats/hash.h"
 #include "formats/peft_config.h"
@@ -38,20 +40,8 @@ std::vector<float> uniform_values(size_t n, double bound, uint64_t seed,
   return values;
 }
 
-std::vector<LoraWeights::Part> parts_of(at::Tensor& a, at::Tensor& b) {
-  for (at::Tensor* t : {&a, &b}) t->mutable_grad() = at::zeros_like(t->detach());
-  const auto part = [](const at::Tensor& all, int64_t e) {
-    at::Tensor one = all.detach().select(0, e).requires_grad_(true);
-    one.mutable_grad() = all.grad().select(0, e);
-    return one;
-  };
-  std::vector<LoraWeights::Part> parts;
-  for (int64_t e = 0; e < a.size(0); ++e) parts.push_back({part(a, e), part(b, e)});
-  return parts;
-}
-
 // |W + s B A| per row.
-at::Tensor row_norms(const LoraWeights& lora, FrozenWeights& weights) {
+at::Tensor row_norms(const LoraPart& lora, FrozenWeights& weights) {
   const at::NoGradGuard no_grad;
   at::Tensor norms = at::empty({lora.matrix->rows}, at::kFloat);
   weights.for_rows(*lora.matrix, [&](int64_t first, const at::Tensor& rows) {
@@ -60,6 +50,49 @@ at::Tensor row_norms(const LoraWeights& lora, FrozenWeights& weights) {
         .copy_((rows + at::mm(b, lora.a) * lora.scale).norm(2, /*dim=*/1));
   });
   return norms;
+}
+
+// A stack's tensors, cut into leaves that share their values and gradients.
+void cut_into_parts(LoraWeights& lora, const std::vector<MatrixView>& experts, double scale) {
+  for (at::Tensor* t : {&lora.a, &lora.b, &lora.magnitude})
+    if (t->defined()) t->mutable_grad() = at::zeros_like(t->detach());
+  const auto part = [](const at::Tensor& all, int64_t e) {
+    if (!all.defined()) return at::Tensor();
+    at::Tensor one = all.detach().select(0, e).requires_grad_(true);
+    one.mutable_grad() = all.grad().select(0, e);
+    return one;
+  };
+  for (int64_t e = 0; e < lora.n_experts; ++e)
+    lora.parts.push_back({&experts[static_cast<size_t>(e)],
+                          scale,
+                          part(lora.a, e),
+                          part(lora.b, e),
+                          part(lora.magnitude, e),
+                          {},
+                          nullptr});
+}
+
+// DoRA's start where none is given: the rows keep their lengths.
+at::Tensor lengths_of_rows(const LoraWeights& lora, const AdaptableMatrix& matrix, double scale,
+                           FrozenWeights& weights) {
+  if (lora.n_experts == 0)
+    return row_norms({matrix.matrix, scale, lora.a, lora.b, {}, {}, nullptr}, weights);
+  std::vector<at::Tensor> norms;
+  for (int64_t e = 0; e < lora.n_experts; ++e)
+    norms.push_back(row_norms({&(*matrix.experts)[static_cast<size_t>(e)],
+                               scale,
+                               lora.a.select(0, e),
+                               lora.b.select(0, e),
+                               {},
+                               {},
+                               nullptr},
+                              weights));
+  return at::stack(norms);
+}
+
+at::Tensor add_dora(const LoraPart& lora, const at::Tensor& base_output, const at::Tensor& x) {
+  const at::Tensor update = at::mm(at::mm(x, lora.a.t()), lora.b.t()) * lora.scale;
+  return (base_output + update) * (lora.magnitude / lora.row_norm);
 }
 
 }  // namespace
@@ -111,21 +144,22 @@ LoraSet::LoraSet(const PeftAdapter& initial, const std::vector<AdaptableMatrix>&
            module.module, module.n_experts, n_experts);
     LoraWeights lora;
     lora.module = module.module;
-    lora.matrix = found->matrix;
-    lora.scale = module.scale;
-    if (n_experts > 0) {
-      lora.a = to_parameter(module.a, {n_experts, module.rank, module.in});
-      lora.b = to_parameter(module.b, {n_experts, module.out, module.rank});
-      lora.parts = parts_of(lora.a, lora.b);
-    } else {
-      lora.a = to_parameter(module.a, {module.rank, module.in});
-      lora.b = to_parameter(module.b, {module.out, module.rank});
-    }
-    if (initial.config.dora) {
-      lora.row_norm = row_norms(lora, weights);
-      lora.magnitude = module.magnitude.empty() ? lora.row_norm.clone().requires_grad_(true)
-                                                : to_parameter(module.magnitude, {module.out});
-    }
+    lora.n_experts = n_experts;
+    const auto shape = [&](std::vector<int64_t> of_one) {
+      if (n_experts > 0) of_one.insert(of_one.begin(), n_experts);
+      return of_one;
+    };
+    lora.a = to_parameter(module.a, shape({module.rank, module.in}));
+    lora.b = to_parameter(module.b, shape({module.out, module.rank}));
+    const double scale = module.scale;
+    if (initial.config.dora && module.magnitude.empty())
+      lora.magnitude = lengths_of_rows(lora, *found, scale, weights).requires_grad_(true);
+    else if (initial.config.dora)
+      lora.magnitude = to_parameter(module.magnitude, shape({module.out}));
+    if (n_experts > 0)
+      cut_into_parts(lora, *found->experts, scale);
+    else
+      lora.parts = {{found->matrix, scale, lora.a, lora.b, lora.magnitude, {}, nullptr}};
     modules_.push_back(std::move(lora));
   }
 }
@@ -138,7 +172,8 @@ const LoraWeights* LoraSet::find(std::string_view module) const {
 
 void LoraSet::refresh(FrozenWeights& weights) {
   for (LoraWeights& lora : modules_)
-    if (lora.magnitude.defined()) lora.row_norm = row_norms(lora, weights);
+    for (LoraPart& part : lora.parts)
+      if (part.magnitude.defined()) part.row_norm = row_norms(part, weights);
 }
 
 PeftAdapter LoraSet::to_peft() const {
@@ -146,11 +181,11 @@ PeftAdapter LoraSet::to_peft() const {
   for (const LoraWeights& lora : modules_) {
     LoraModule module;
     module.module = lora.module;
-    module.n_experts = static_cast<int64_t>(lora.parts.size());
+    module.n_experts = lora.n_experts;
     module.rank = lora.a.size(-2);
     module.in = lora.a.size(-1);
     module.out = lora.b.size(-2);
-    module.scale = static_cast<float>(lora.scale);
+    module.scale = static_cast<float>(lora.parts.front().scale);
     module.a = to_vector(lora.a);
     module.b = to_vector(lora.b);
     if (lora.magnitude.defined()) module.magnitude = to_vector(lora.magnitude);
@@ -168,9 +203,10 @@ int64_t LoraSet::trained_parameters() const {
   return n;
 }
 
-at::Tensor add_dora(const LoraWeights& lora, const at::Tensor& base_output, const at::Tensor& x) {
-  const at::Tensor update = at::mm(at::mm(x, lora.a.t()), lora.b.t()) * lora.scale;
-  return (base_output + update) * (lora.magnitude / lora.row_norm);
+at::Tensor adapted_linear(FrozenWeights& weights, const LoraPart& lora, const at::Tensor& x) {
+  if (lora.merged) return merged_linear(weights, lora, x);
+  if (lora.magnitude.defined()) return add_dora(lora, packed_linear(weights, *lora.matrix, x), x);
+  return lora_linear(weights, *lora.matrix, x, lora.a, lora.b, lora.scale);
 }
 
 }  // namespace lapidary

@@ -21,22 +21,25 @@
 
 namespace lapidary {
 
-struct LoraWeights {
-  std::string module;
+// The update beside one matrix.
+struct LoraPart {
   const MatrixView* matrix;
   double scale;
-  // [rank, in], [out, rank], [out] or undefined; of a stack [n_experts, rank, in], [n_experts, out,
-  // rank]. They require gradients.
-  at::Tensor a, b, magnitude;
-  // Of a stack: each expert's part of a and b, a leaf of its own whose values and gradient lie in
-  // theirs, so that an expert's gradient costs that expert's size.
-  struct Part {
-    at::Tensor a, b;
-  };
-  std::vector<Part> parts;
-  at::Tensor row_norm;  // DoRA: |W + s B A| per row, as of the last refresh()
+  at::Tensor a, b, magnitude;  // [rank, in], [out, rank], [out] or undefined; leaves
+  at::Tensor row_norm;         // DoRA: |W + s B A| per row, as of the last refresh()
   // Merge-aware training: W + s B A as a merge will store it; it then stands for both. Null: none.
   const MatrixView* merged = nullptr;
+};
+
+// What is trained of one module: a matrix, or a stack of experts.
+struct LoraWeights {
+  std::string module;
+  int64_t n_experts = 0;  // 0: one matrix
+  // As its part's; of a stack [n_experts, rank, in], [n_experts, out, rank], [n_experts, out].
+  at::Tensor a, b, magnitude;
+  // One, or each expert's: leaves of their own whose values and gradients lie in the stack's, so
+  // that an expert's gradient costs that expert's size.
+  std::vector<LoraPart> parts;
 };
 
 // A new adapter's numbers: A uniform in +-1/sqrt(in) as PEFT draws it (Kaiming, a = sqrt(5)), B
@@ -64,7 +67,7 @@ class LoraSet {
   std::vector<LoraWeights> modules_;
 };
 
-// DoRA beside base_output = W x, from packed_linear(). (Plain LoRA: lora_linear().)
-at::Tensor add_dora(const LoraWeights& lora, const at::Tensor& base_output, const at::Tensor& x);
+// The adapted product: x [n_tokens, in] to [n_tokens, out].
+at::Tensor adapted_linear(FrozenWeights& weights, const LoraPart& lora, const at::Tensor& x);
 
 }  // namespace lapidary

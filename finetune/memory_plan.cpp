@@ -57,7 +57,7 @@ int64_t trained(const ModelConfig& config, const MemoryPlanOptions& o) {
     if (!is_target(peft, m)) continue;
     const int64_t n_matrices = m.experts ? static_cast<int64_t>(m.experts->size()) : 1;
     n += n_matrices * scales.rank(m.module) * (m.matrix->rows + m.matrix->k);
-    if (peft.dora) n += m.matrix->rows;
+    if (peft.dora) n += n_matrices * m.matrix->rows;
   }
   return n;
 }

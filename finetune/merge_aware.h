@@ -25,33 +25,30 @@ namespace lapidary {
 
 class FrozenWeights;
 class LoraSet;
-struct LoraWeights;
+struct LoraPart;
 
-// Fills one panel, rows [first_row, first_row + 16), of the matrix that merging `module` stores.
-// Called from several threads.
-using PanelRounding =
-    std::function<void(const LoraModule& module, const PackedGeometry& geometry, bool rotated,
-                       int64_t first_row, std::span<uint8_t> codes, std::span<uint8_t> meta)>;
+// Fills one panel, rows [first_row, first_row + 16), of the matrix that merging `module` stores, or
+// of a stack's `expert`. Called from several threads.
+using PanelRounding = std::function<void(
+    const LoraModule& module, int64_t expert, const PackedGeometry& geometry, bool rotated,
+    int64_t first_row, std::span<uint8_t> codes, std::span<uint8_t> meta)>;
 
 // The merged matrices of an adapter, as of the last refresh().
 class MergedMatrices {
  public:
-  // Rounds anew and points each module's `merged` here. REQUIRES: every adapted matrix is packed.
+  // Rounds anew and points each part's `merged` here. What is too narrow to be packed is not: a
+  // merge keeps it in floats, as base and update are.
   void refresh(LoraSet& lora, const PanelRounding& rounding, FrozenWeights& weights);
-  // The packed bytes of one module: codes, then meta. For tests.
-  std::span<const uint8_t> stored(const std::string& module) const {
-    return matrices_.at(module).bytes;
-  }
 
  private:
   struct Matrix {
     std::vector<uint8_t> bytes;  // with room to align
     MatrixView view;
   };
-  std::map<std::string, Matrix> matrices_;
+  std::map<const MatrixView*, Matrix> matrices_;  // by the base's matrix
 };
 
 // y = merged x; the gradient of A and B is that of s B A x. REQUIRES: lora.merged.
-at::Tensor merged_linear(FrozenWeights& weights, const LoraWeights& lora, const at::Tensor& x);
+at::Tensor merged_linear(FrozenWeights& weights, const LoraPart& lora, const at::Tensor& x);
 
 }  // namespace lapidary

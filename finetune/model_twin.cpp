@@ -9,7 +9,6 @@
 #include <map>
 
 #include "finetune/elementwise.h"
-#include "finetune/merge_aware.h"
 #include "finetune/packed_linear.h"
 #include "finetune/recompute.h"
 #include "formats/error.h"
@@ -113,12 +112,8 @@ void ModelTwin::set_adapter(const LoraSet* lora) {
 }
 
 at::Tensor ModelTwin::linear(const TwinLinear& linear, const at::Tensor& x) {
-  const LoraWeights* lora = linear.lora;
-  if (lora && lora->merged) return merged_linear(weights_, *lora, x);
-  if (!lora) return packed_linear(weights_, *linear.matrix, x);
-  if (lora->magnitude.defined())
-    return add_dora(*lora, packed_linear(weights_, *linear.matrix, x), x);
-  return lora_linear(weights_, *linear.matrix, x, lora->a, lora->b, lora->scale);
+  return linear.lora ? adapted_linear(weights_, linear.lora->parts.front(), x)
+                     : packed_linear(weights_, *linear.matrix, x);
 }
 
 at::Tensor ModelTwin::gated(const at::Tensor& gate, const at::Tensor& up) {

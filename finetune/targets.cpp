@@ -70,8 +70,6 @@ void resolve_targets(PeftConfig& config, const std::vector<AdaptableMatrix>& mat
   }
   // PEFT wraps gate_up_proj first, whatever the order here.
   std::sort(config.target_parameters.rbegin(), config.target_parameters.rend());
-  if (config.dora && !config.target_parameters.empty())
-    fail(ErrorCode::kUsage, "DoRA has no form for experts; leave them out of --targets");
   config.target_modules = modules;
 }
 

@@ -18,7 +18,7 @@ struct AdaptableMatrix {
 
 // Sorts config.target_modules out: "experts" and names of stacks go to target_parameters,
 // "all-linear" becomes the seven projections and, where there are any, the experts. Throws kUsage
-// for a name that matches nothing, naming what there is, and for experts under DoRA.
+// for a name that matches nothing, naming what there is.
 void resolve_targets(PeftConfig& config, const std::vector<AdaptableMatrix>& matrices);
 
 // Whether an adapter of this configuration sits there. REQUIRES: resolve_targets.

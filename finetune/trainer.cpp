@@ -77,10 +77,11 @@ struct Trainer::State {
   std::vector<TrainedTensor> trained_tensors() {
     std::vector<TrainedTensor> tensors;
     for (LoraWeights& w : lora.modules()) {
-      const bool shared = !w.parts.empty();
+      const bool shared = w.n_experts > 0;
       tensors.push_back({w.module + ".a", w.a, 1.0, shared});
       tensors.push_back({w.module + ".b", w.b, options.lora_plus_ratio, shared});
-      if (w.magnitude.defined()) tensors.push_back({w.module + ".magnitude", w.magnitude, 1.0});
+      if (w.magnitude.defined())
+        tensors.push_back({w.module + ".magnitude", w.magnitude, 1.0, shared});
     }
     return tensors;
   }

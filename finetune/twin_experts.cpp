@@ -31,8 +31,8 @@ at::Tensor ModelTwin::experts(int index, const at::Tensor& residual, const at::T
       {counts.data_ptr<int64_t>(), static_cast<size_t>(shape.n_experts)});
   const auto expert = [&](const std::vector<MatrixView>& stack, const LoraWeights* lora, size_t e,
                           const at::Tensor& in) {
-    if (!lora) return packed_linear(weights_, stack[e], in);
-    return lora_linear(weights_, stack[e], in, lora->parts[e].a, lora->parts[e].b, lora->scale);
+    return lora ? adapted_linear(weights_, lora->parts[e], in)
+                : packed_linear(weights_, stack[e], in);
   };
   std::vector<at::Tensor> outputs;
   for (size_t e = 0; e < inputs.size(); ++e) {

@@ -7,6 +7,7 @@
 // Experts are parameters, not modules: PEFT wraps their module once per adapted parameter, so that
 // "experts.base_layer" is gate_up_proj and "experts" is down_proj, or the only one there is. A is
 // [n_experts r, in] with one expert's rows together, B [out, r n_experts] with one rank's columns
+// together. DoRA on experts is ours alone (PEFT refuses it): [n_experts out], an expert's rows
 // together.
 #include "formats/peft.h"
 
@@ -164,9 +165,9 @@ LoraModule read_module(const SafetensorsSet& file, const std::string& name, cons
   m.b = read_finite(file, *parts.b, where);
   if (m.n_experts > 0) m.b = by_expert(m.b, m);
   if (parts.magnitude) {
-    if (parts.magnitude->elements() != m.out)
+    if (parts.magnitude->elements() != m.n_matrices() * m.out)
       bad(fmt::format("lora_magnitude_vector has shape {}, expected [{}]",
-                      shape_text(*parts.magnitude), m.out));
+                      shape_text(*parts.magnitude), m.n_matrices() * m.out));
     m.magnitude = read_finite(file, *parts.magnitude, where);
   }
   return m;
@@ -283,7 +284,8 @@ void write_peft(const std::string& folder, const PeftAdapter& adapter) {
     if (m.n_experts > 0) stacked.push_back(by_rank(m.b, m));
     add(key + ".lora_A.weight", {ranks, m.in}, m.a);
     add(key + ".lora_B.weight", {m.out, ranks}, m.n_experts > 0 ? stacked.back() : m.b);
-    if (adapter.config.dora) add(key + ".lora_magnitude_vector", {m.out}, m.magnitude);
+    if (adapter.config.dora)
+      add(key + ".lora_magnitude_vector", {m.n_matrices() * m.out}, m.magnitude);
   }
   std::sort(tensors.begin(), tensors.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });

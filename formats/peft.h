@@ -24,7 +24,7 @@ struct LoraModule {
   float scale = 1.0f;            // alpha / rank, or alpha / sqrt(rank)
   std::vector<float> a;          // [rank, in]; of a stack of experts [n_experts, rank, in]
   std::vector<float> b;          // [out, rank]; of a stack of experts [n_experts, out, rank]
-  std::vector<float> magnitude;  // [out], DoRA only; else empty
+  std::vector<float> magnitude;  // [out], of a stack [n_experts, out]; DoRA only, else empty
   int64_t n_experts = 0;         // 0: one matrix; else "...experts.gate_up_proj" or ".down_proj"
   int64_t n_matrices() const { return n_experts > 0 ? n_experts : 1; }
 };

@@ -18,10 +18,10 @@ class MergeRounding {
  public:
   explicit MergeRounding(std::unique_ptr<LapReader> master);
 
-  // Rows [first_row, first_row + 16) of W + s B A, rounded and packed as `g` and `rotated` say.
-  // Thread-safe. Throws kBadData when the module is not in the master or a weight does not fit the
-  // code.
-  void round_panel(const LoraModule& module, const PackedGeometry& g, bool rotated,
+  // Rows [first_row, first_row + 16) of W + s B A, of a stack's `expert` (0 otherwise), rounded and
+  // packed as `g` and `rotated` say. Thread-safe. Throws kBadData when the module is not in the
+  // master or a weight does not fit the code.
+  void round_panel(const LoraModule& module, int64_t expert, const PackedGeometry& g, bool rotated,
                    int64_t first_row, std::span<uint8_t> codes, std::span<uint8_t> meta) const;
 
  private:

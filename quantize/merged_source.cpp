@@ -32,6 +32,10 @@ void set_length(double length, std::span<double> row) {
 
 }  // namespace
 
+std::string tensor_of(const LoraModule& module) {
+  return module.n_experts > 0 ? module.module : module.module + ".weight";
+}
+
 void add_adapter(const LoraModule& module, int64_t first_row, int64_t k, std::span<float> rows) {
   std::vector<double> sum(static_cast<size_t>(k));
   for (size_t r = 0; r < rows.size() / sum.size(); ++r) {
@@ -48,8 +52,7 @@ MergedSource::MergedSource(const ModelSource& base, const PeftAdapter& adapter,
     : base_(base), metadata_(std::move(metadata)), tensors_(base.tensors()) {
   modules_.resize(tensors_.size());
   for (const LoraModule& module : adapter.modules) {
-    // A stack of experts is a parameter of its own, without ".weight".
-    const std::string name = module.n_experts > 0 ? module.module : module.module + ".weight";
+    const std::string name = tensor_of(module);
     const auto found = std::find_if(tensors_.begin(), tensors_.end(),
                                     [&](const SourceTensor& t) { return t.name == name; });
     if (found == tensors_.end())

@@ -11,7 +11,11 @@
 
 namespace lapidary {
 
-// Rows [first_row, ...) of a module's matrix, [n, k] float32, become the merged ones.
+// The tensor that a module adapts. A stack of experts is a parameter, without ".weight".
+std::string tensor_of(const LoraModule& module);
+
+// Rows [first_row, ...) of a module's matrix, [n, k] float32, become the merged ones; in a stack
+// they count on from expert to expert.
 void add_adapter(const LoraModule& module, int64_t first_row, int64_t k, std::span<float> rows);
 
 class MergedSource : public ModelSource {

@@ -39,7 +39,9 @@ void check_base(const PeftAdapter& peft, const Model& model, const std::string& 
 }
 
 // DoRA: each row of W + s B A is scaled to its learned magnitude.
-std::vector<float> dora_factors(const LoraModule& lora, const MatrixView& w) {
+std::vector<float> dora_factors(const LoraModule& lora, const MatrixView& w, int64_t expert) {
+  const float* a = lora.a.data() + expert * lora.rank * lora.in;
+  const float* b = lora.b.data() + expert * lora.out * lora.rank;
   std::vector<float> factors(lora.out), row(lora.in);
   for (int64_t r = 0; r < lora.out; ++r) {
     kernels().dequantize_rows(w, r, 1, row.data());
@@ -47,14 +49,14 @@ std::vector<float> dora_factors(const LoraModule& lora, const MatrixView& w) {
     for (int64_t c = 0; c < lora.in; ++c) {
       double delta = 0.0;
       for (int64_t i = 0; i < lora.rank; ++i)
-        delta += double{lora.b[r * lora.rank + i]} * double{lora.a[i * lora.in + c]};
+        delta += double{b[r * lora.rank + i]} * double{a[i * lora.in + c]};
       const double value = double{row[c]} + double{lora.scale} * delta;
       sum += value * value;
     }
     if (!(sum > 0.0))
       fail(ErrorCode::kBadData, "{}: row {} of W + BA has norm 0, which DoRA divides by",
            lora.module, r);
-    factors[r] = static_cast<float>(double{lora.magnitude[r]} / std::sqrt(sum));
+    factors[r] = static_cast<float>(double{lora.magnitude[expert * lora.out + r]} / std::sqrt(sum));
   }
   return factors;
 }
@@ -95,7 +97,8 @@ std::shared_ptr<const Adapter> Adapter::make(const PeftAdapter& peft, const Mode
       AdapterMatrix matrix{lora.rank, lora.in, lora.out, {a, a + a_size}, {b, b + b_size}, {}};
       for (float& value : matrix.b) value *= lora.scale;
       if (!lora.magnitude.empty())
-        matrix.row_factor = with_context(where, [&] { return dora_factors(lora, w); });
+        matrix.row_factor =
+            with_context(where, [&] { return dora_factors(lora, w, static_cast<int64_t>(e)); });
       adapter->matrices_.emplace(&w, std::move(matrix));
     }
     adapter->max_rank_ = std::max(adapter->max_rank_, lora.rank);

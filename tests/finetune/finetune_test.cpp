@@ -12,8 +12,6 @@
 
 #include "finetune/trainer.h"
 #include "formats/file.h"
-#include "runtime/adapter.h"
-#include "runtime/engine.h"
 #include "tests/finetune/fixtures.h"
 
 namespace lapidary {
@@ -105,27 +103,6 @@ TEST_F(Finetune, WritesAdapterLogAndIdentity) {
   EXPECT_EQ(last.at("tokens"), report.tokens);
   EXPECT_EQ(last.at("general_tokens"), report.general_tokens);
   EXPECT_EQ(last.at("lr"), 2e-3);
-}
-
-// The engine, with the written adapter beside the base, says what the trainer's model said.
-void check_probe(const std::string& model_path, const std::string& output) {
-  const auto model = Model::load(model_path);
-  const auto adapter = Adapter::load(output, *model);
-  const auto probe = SafetensorsSet::open_file(output + "/probe.safetensors");
-  const std::vector<int32_t> ids = probe.read_ints(*probe.find("ids"));
-  const FloatTensor expected = read_tensor(probe, "logits");
-  EngineOptions options;
-  options.activations = ActivationType::k16Bit;
-  Engine engine(model, options);
-  const auto sequence = engine.new_sequence(static_cast<int64_t>(ids.size()), KvCode::kF32);
-  const BatchItem item{sequence.get(), ids, static_cast<int64_t>(ids.size()) - expected.shape[0],
-                       adapter.get()};
-  const auto logits = engine.step({&item, 1});
-  ASSERT_EQ(logits.size(), expected.values.size());
-  double worst = 0;
-  for (size_t i = 0; i < logits.size(); ++i)
-    worst = std::max(worst, std::abs(double{logits[i]} - expected.values[i]));
-  EXPECT_LT(worst, 1e-3);  // the project's parity bound for float32
 }
 
 TEST_F(Finetune, TheEngineReadsTheAdapterAsItWasTrained) {

@@ -1,12 +1,19 @@
 // Conversion into a folder that lives as long as the test program.
 #include "tests/finetune/fixtures.h"
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "convert/convert.h"
 #include "convert/hf_source.h"
 #include "formats/lap.h"
+#include "quantize/merge_rounding.h"
 #include "quantize/quantize.h"
+#include "runtime/adapter.h"
+#include "runtime/engine.h"
 
 namespace lapidary {
 namespace {
@@ -68,6 +75,40 @@ FloatTensor read_tensor(const SafetensorsSet& set, const std::string& name) {
   const auto* entry = set.find(name);
   if (!entry) throw std::runtime_error("no tensor " + name);
   return {entry->shape, set.read_floats(*entry)};
+}
+
+MergeAware merge_aware(const std::string& master, const std::string& code, int64_t steps) {
+  MergeAware m;
+  m.code = code;
+  m.steps = steps;
+  m.pack = [master, code](const std::string& path, const Events& events) {
+    QuantizeOptions options;
+    options.weights = *parse_code(code);
+    quantize(*LapReader::open(master), path, options, events);
+  };
+  const auto rounding = std::make_shared<const MergeRounding>(LapReader::open(master));
+  m.round = [rounding](const auto&... arguments) { rounding->round_panel(arguments...); };
+  return m;
+}
+
+void check_probe(const std::string& model_path, const std::string& output) {
+  const auto model = Model::load(model_path);
+  const auto adapter = Adapter::load(output, *model);
+  const auto probe = SafetensorsSet::open_file(output + "/probe.safetensors");
+  const std::vector<int32_t> ids = probe.read_ints(*probe.find("ids"));
+  const FloatTensor expected = read_tensor(probe, "logits");
+  EngineOptions options;
+  options.activations = ActivationType::k16Bit;
+  Engine engine(model, options);
+  const auto sequence = engine.new_sequence(static_cast<int64_t>(ids.size()), KvCode::kF32);
+  const BatchItem item{sequence.get(), ids, static_cast<int64_t>(ids.size()) - expected.shape[0],
+                       adapter.get()};
+  const auto logits = engine.step({&item, 1});
+  ASSERT_EQ(logits.size(), expected.values.size());
+  double worst = 0;
+  for (size_t i = 0; i < logits.size(); ++i)
+    worst = std::max(worst, std::abs(double{logits[i]} - expected.values[i]));
+  EXPECT_LT(worst, 1e-3);  // the project's parity bound for float32
 }
 
 }  // namespace lapidary

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "finetune/finetune.h"
 #include "finetune/token_row.h"
 #include "formats/safetensors.h"
 #include "runtime/model.h"
@@ -28,5 +29,11 @@ struct FloatTensor {
   std::vector<float> values;
 };
 FloatTensor read_tensor(const SafetensorsSet& set, const std::string& name);
+
+// Training towards a merge of `master` into `code`, with the merge's own rounding.
+MergeAware merge_aware(const std::string& master, const std::string& code, int64_t steps);
+
+// The engine, with the written adapter beside the base, says what the trainer's model said.
+void check_probe(const std::string& model, const std::string& output);
 
 }  // namespace lapidary

@@ -11,25 +11,10 @@
 #include "finetune/lora.h"
 #include "finetune/trainer.h"
 #include "quantize/merge.h"
-#include "quantize/merge_rounding.h"
 #include "tests/finetune/fixtures.h"
 
 namespace lapidary {
 namespace {
-
-MergeAware merge_aware(const std::string& master, const std::string& code, int64_t steps) {
-  MergeAware m;
-  m.code = code;
-  m.steps = steps;
-  m.pack = [master, code](const std::string& path, const Events& events) {
-    QuantizeOptions options;
-    options.weights = *parse_code(code);
-    quantize(*LapReader::open(master), path, options, events);
-  };
-  const auto rounding = std::make_shared<const MergeRounding>(LapReader::open(master));
-  m.round = [rounding](const auto&... arguments) { rounding->round_panel(arguments...); };
-  return m;
-}
 
 class MergeAwareBase : public testing::Test {
  protected:
@@ -106,7 +91,7 @@ TEST(MergedLinear, GivesTheAdapterTheGradientOfItsUpdateAndInputsThatOfTheRounde
     return v;
   };
   const MatrixView base = view(w), merged = view(rounded);
-  LoraWeights lora;
+  LoraPart lora;
   lora.matrix = &base;
   lora.merged = &merged;
   lora.scale = 2;

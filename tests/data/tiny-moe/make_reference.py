@@ -6,7 +6,8 @@ tokenizer.json is that of nano-e.
 
 reference/lora_init and lora_final are PEFT folders with adapters on the dense matrices (rank 4) and
 on the stacks of experts (rank 2, by rank_pattern); lora_batches.safetensors and lora_curve.json are
-laid out as in nano-e/reference. Float32, CPU, eager attention.
+laid out as in nano-e/reference. PEFT has no DoRA on parameters, so the curve "dora" is of the dense
+matrices alone, from lora_init's A. Float32, CPU, eager attention.
 """
 
 import copy
@@ -18,7 +19,7 @@ import shutil
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import Gemma4ForCausalLM, Gemma4TextConfig
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -81,6 +82,18 @@ def run(model, ids, labels, steps):
     return {"loss": losses, "grad_norm": norms}
 
 
+def dora_on_dense(base):
+    config = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, bias="none", target_modules=DENSE,
+                        use_dora=True, task_type="CAUSAL_LM")
+    model = get_peft_model(copy.deepcopy(base), config)
+    start = load_file(REFERENCE + "/lora_init/adapter_model.safetensors")
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if ".lora_A." in name:
+                p.copy_(start[name.replace(".default", "")])
+    return model
+
+
 def main():
     shutil.rmtree(REFERENCE, ignore_errors=True)
     os.makedirs(REFERENCE)
@@ -107,6 +120,7 @@ def main():
             with torch.no_grad():
                 logits = model(input_ids=ids[:1]).logits[0].float().contiguous()
             save_file({"logits": logits}, REFERENCE + "/lora_final_logits.safetensors")
+    curves["dora"] = run(dora_on_dense(base), ids, labels, STEPS)
     json.dump(curves, open(REFERENCE + "/lora_curve.json", "w"), indent=1)
     print({name: (c["loss"][0], c["loss"][-1]) for name, c in curves.items()})
 
