@@ -122,11 +122,6 @@ static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t
       V::store_rows(out + t * task.ldy + p * V::kLanes, n_rows - p * V::kLanes, y[t][p]);
 }
 
-static inline void prefetch(const uint8_t* first, int64_t n_bytes) {
-  for (int64_t i = 0; i < n_bytes; i += kLineBytes)
-    _mm_prefetch(reinterpret_cast<const char*>(first + i), _MM_HINT_T0);
-}
-
 template <class V, Code C>
 static void multiply_few_tokens(const Task& task, int64_t first_panel, int64_t n_panels,
                                 int64_t token, int64_t n_tokens) {

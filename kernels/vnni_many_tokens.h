@@ -33,11 +33,7 @@ static void unpack_strip(const Task& task, int64_t panel, int64_t last_panel, in
     const int part = v % (kLineBytes / V::kBytes);
     for (int64_t k = 0; k < n_k; k += kTileK) {
       const int64_t tile = (k0 + k) / kTileK;
-      const uint8_t* codes = parts.codes + tile * kTileBytes<C>;
-#pragma GCC unroll 16
-      for (int64_t ahead = 0; ahead < kTileBytes<C>; ahead += kLineBytes)
-        _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + ahead), _MM_HINT_T0);
-      const typename V::template Tile<C> packed(codes, part);
+      const typename V::template Tile<C> packed(parts.codes + tile * kTileBytes<C>, part);
       uint8_t* lines = strip.lines[k / 4] + v * V::kBytes;
       if constexpr (kTwoLevel<C>) {
         typename V::Ints multipliers[kTileGroups];
@@ -61,6 +57,24 @@ static void unpack_strip(const Task& task, int64_t panel, int64_t last_panel, in
   }
 }
 
+// Codes to fetch while others are multiplied: a few bytes of one stream with each line of products,
+// then of the other. All at once, before the products, would be more than can be under way.
+struct Ahead {
+  const uint8_t* streams[2];
+  int64_t step;  // from one line to the next but one; 0: nothing to fetch
+
+  template <Code C>
+  static constexpr int64_t kStep = kTileBytes<C> / (kTileLines / 2);
+  template <Code C>
+  void fetch() {
+    for (int64_t i = 0; i < kStep<C>; i += kLineBytes)
+      _mm_prefetch(reinterpret_cast<const char*>(streams[0] + i), _MM_HINT_T0);
+    const uint8_t* next = streams[0] + step;
+    streams[0] = streams[1];
+    streams[1] = next;
+  }
+};
+
 // Tokens whose sums are in registers together. Where a scale per group ends a sum every eight
 // lines, the floats are kept in registers too.
 template <class V, Code C>
@@ -71,7 +85,7 @@ inline constexpr int kTokensAtOnce =
 template <class V, Code C, int Tokens>
 static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x, int64_t ldx,
                             const float* x_scales, int64_t n_x_scales, const int32_t* bases,
-                            int64_t ld_bases, float (*y)[Strip<V>::kRows]) {
+                            int64_t ld_bases, float (*y)[Strip<V>::kRows], Ahead ahead) {
   typename V::Floats out[Tokens][2];
 #pragma GCC unroll 8
   for (int t = 0; t < Tokens; ++t)
@@ -84,6 +98,7 @@ static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x,
     for (int t = 0; t < Tokens; ++t) sum[t][0] = sum[t][1] = V::set(bases[t * ld_bases + block]);
 #pragma GCC unroll 1
     for (int64_t k = block * kScaleK<C>; k < k_end; k += 4) {
+      ahead.fetch<C>();
       const auto low = V::load(strip.lines[k / 4]);
       const auto high = V::load(strip.lines[k / 4] + V::kBytes);
 #pragma GCC unroll 8
@@ -110,13 +125,15 @@ static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x,
 template <class V, Code C>
 static void multiply_strip(const Task& task, const Strip<V>& strip, int64_t k0, int64_t n_k,
                            int64_t token, int64_t n_tokens, const int32_t* bases, int64_t ld_bases,
-                           float (*y)[Strip<V>::kRows]) {
+                           float (*y)[Strip<V>::kRows], Ahead ahead) {
   int64_t t = 0;
   const auto run = [&]<int Tokens>() {
-    for (; t + Tokens <= n_tokens; t += Tokens)
+    for (; t + Tokens <= n_tokens; t += Tokens) {
       multiply_tokens<V, C, Tokens>(strip, n_k, task.input(token + t, k0), task.x.padded_k,
                                     task.x_scale(token + t, k0), task.n_x_scales,
-                                    bases + t * ld_bases, ld_bases, y + t);
+                                    bases + t * ld_bases, ld_bases, y + t, ahead);
+      ahead.step = 0;
+    }
   };
   run.template operator()<kTokensAtOnce<V, C>>();
   run.template operator()<4>();
@@ -140,17 +157,51 @@ static void copy_results(const Task& task, int64_t row, int64_t end_row, int64_t
     }
 }
 
+// A call's codes in the order of their use: chunks of a strip, strips of a span, spans.
+template <class V, Code C>
+struct CodeOrder {
+  static constexpr int64_t kStripPanels = Strip<V>::kRows / kPanelRows;
+  const Task& task;
+  int64_t first_panel, last_panel;
+
+  const uint8_t* codes(int64_t panel, int64_t k) const {
+    return panel_parts(task.w, task.g, panel).codes + k / kTileK * kTileBytes<C>;
+  }
+  Ahead strip(int64_t panel, int64_t k) const {
+    return {{codes(panel, k), codes(panel + kStripPanels - 1, k)}, Ahead::kStep<C>};
+  }
+  // The chunk after one that starts at (panel, k), of a span. Behind the last come the panels that
+  // follow, which this thread is likely to get as well.
+  Ahead after(int64_t panel, int64_t k, int64_t span, int64_t span_end) const {
+    if (k + kChunkK < span_end) return strip(panel, k + kChunkK);
+    const int64_t next = panel + kStripPanels;
+    if (next <= last_panel) return strip(next, span);
+    return span_end < task.g.padded_k ? strip(first_panel, span_end) : strip(next, 0);
+  }
+  void fetch_meta(int64_t panel) const {
+    for (int64_t p = panel; p < min(panel + kStripPanels, last_panel + 1); ++p)
+      prefetch(panel_parts(task.w, task.g, p).scales, task.g.panel_meta_bytes);
+  }
+  void fetch_first() const {
+    fetch_meta(first_panel);
+    for (int64_t p = first_panel; p < min(first_panel + kStripPanels, last_panel + 1); ++p)
+      prefetch(codes(p, 0), min(kChunkK, task.g.padded_k) / kTileK * kTileBytes<C>);
+  }
+};
+
 template <class V, Code C>
 static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t n_panels,
                                  int64_t token, int64_t n_tokens) {
   constexpr int64_t kSpanBlocks = kSpanK / kScaleK<C>;
-  constexpr int64_t kStripPanels = Strip<V>::kRows / kPanelRows;
+  constexpr int64_t kStripPanels = CodeOrder<V, C>::kStripPanels;
   int32_t bases[kTileTokens * kSpanBlocks + kGroupsTogether];
   alignas(64) float y[kTileTokens][Strip<V>::kRows];
   Strip<V> strip;
   // The last strip may hang over the end of the range: those rows are not this call's to write.
   const int64_t last_panel = first_panel + n_panels - 1;
   const int64_t end_row = min(task.w.rows, (last_panel + 1) * kPanelRows);
+  const CodeOrder<V, C> order{task, first_panel, last_panel};
+  order.fetch_first();
   for (int64_t k0 = 0; k0 < task.g.padded_k; k0 += kSpanK) {
     const int64_t span_end = min(k0 + kSpanK, task.g.padded_k);
     for (int64_t t = 0; t < n_tokens; ++t)
@@ -160,15 +211,17 @@ static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t 
         sum_blocks<V>(task.input(token + t, k0), span_end - k0, kScaleK<C>, kStripOffset<C>,
                       bases + t * kSpanBlocks);
     for (int64_t panel = first_panel; panel <= last_panel; panel += kStripPanels) {
-      if (k0 == 0)
+      if (k0 == 0) {
         std::memset(y, 0, static_cast<size_t>(n_tokens) * sizeof y[0]);
-      else
+        order.fetch_meta(panel + kStripPanels);
+      } else {
         copy_results<V, true>(task, panel * kPanelRows, end_row, token, n_tokens, y);
+      }
       for (int64_t k = k0; k < span_end; k += kChunkK) {
         const int64_t n_k = min(kChunkK, span_end - k);
         unpack_strip<V, C>(task, panel, last_panel, k, n_k, strip);
         multiply_strip<V, C>(task, strip, k, n_k, token, n_tokens, bases + (k - k0) / kScaleK<C>,
-                             kSpanBlocks, y);
+                             kSpanBlocks, y, order.after(panel, k, k0, span_end));
       }
       copy_results<V, false>(task, panel * kPanelRows, end_row, token, n_tokens, y);
     }

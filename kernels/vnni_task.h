@@ -46,6 +46,11 @@ inline constexpr int64_t kTileBytes = kTrellisBits<C> > 0                 ? 128 
 
 static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
+static inline void prefetch(const uint8_t* first, int64_t n_bytes) {
+  for (int64_t i = 0; i < n_bytes; i += kLineBytes)
+    _mm_prefetch(reinterpret_cast<const char*>(first + i), _MM_HINT_T0);
+}
+
 namespace {  // each file its own: its functions must not be shared between instruction sets
 
 struct Task {
