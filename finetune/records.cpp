@@ -52,15 +52,24 @@ void parse_arguments(Json& message) {
   }
 }
 
+// Thoughts under both names that templates read them by. Whether there are any.
+bool spell_reasoning(Json& message) {
+  for (const auto& [name, other] :
+       {std::pair("reasoning", "reasoning_content"), std::pair("reasoning_content", "reasoning")})
+    if (has_text(message, name)) {
+      if (!has_text(message, other)) message[other] = message[name];
+      return true;
+    }
+  return false;
+}
+
 void add_message(Record& record, Json message) {
   const std::string role = string_field(message, "role").get<std::string>();
   constexpr std::string_view kRoles[] = {"system", "developer", "user", "assistant", "tool"};
   if (std::find(std::begin(kRoles), std::end(kRoles), role) == std::end(kRoles))
     fail(ErrorCode::kBadData, "role \"{}\" is unknown; use {}", role, fmt::join(kRoles, ", "));
   parse_arguments(message);
-  record.thinks =
-      record.thinks || (role == "assistant" &&
-                        (has_text(message, "reasoning") || has_text(message, "reasoning_content")));
+  if (role == "assistant") record.thinks = spell_reasoning(message) || record.thinks;
   record.messages.push_back({message.dump(), role == "assistant"});
 }
 

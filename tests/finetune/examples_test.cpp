@@ -222,20 +222,44 @@ TEST_P(Flavours, MasksOneTurnOfEveryFormAlike) {
 }
 
 TEST_P(Flavours, MasksToolResponsesAndLearnsCallsAndTheHandOver) {
-  const ExampleSet set = make(
-      R"({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}, {"role": "tool", "content": "21"}, {"role": "assistant", "content": "It is 21."}]})");
   const std::string question = "<bos><|turn>user\nQ<turn|>\n<|turn>model\n";
   const std::string call = "<|tool_call>call:f{}<tool_call|><|tool_response>";
   const std::string response = "response:f{value:<|\"|>21<|\"|>}<tool_response|>";
-  if (!GetParam()) {
-    ASSERT_EQ(set.examples.size(), 1u);
-    expect_mask(set.examples[0], {question, call, response, "It is 21.<turn|>\n"});
-    return;
+  for (
+      const char* line : {
+          R"({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}, {"role": "tool", "content": "21"}, {"role": "assistant", "content": "It is 21."}]})",
+          R"({"conversations": [{"from": "human", "value": "Q"}, {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {}}"}, {"from": "observation", "value": "21"}, {"from": "gpt", "value": "It is 21."}]})",
+      }) {
+    const ExampleSet set = make(line);
+    if (!GetParam()) {
+      ASSERT_EQ(set.examples.size(), 1u);
+      expect_mask(set.examples[0], {question, call, response, "It is 21.<turn|>\n"});
+      continue;
+    }
+    // The large models' first prompt has a thought that history drops: two examples.
+    ASSERT_EQ(set.examples.size(), 2u);
+    expect_mask(set.examples[0], {question + empty_thought(), call});
+    expect_mask(set.examples[1], {question + call + response, "It is 21.<turn|>\n"});
   }
-  // The large models' first prompt has a thought that history drops: two examples.
-  ASSERT_EQ(set.examples.size(), 2u);
-  expect_mask(set.examples[0], {question + empty_thought(), call});
-  expect_mask(set.examples[1], {question + call + response, "It is 21.<turn|>\n"});
+}
+
+TEST_P(Flavours, LearnsEveryTurnOfEitherForm) {
+  for (
+      const char* line : {
+          R"({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}, {"role": "user", "content": "R"}, {"role": "assistant", "content": "B"}]})",
+          R"({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}, {"from": "human", "value": "R"}, {"from": "gpt", "value": "B"}]})",
+      }) {
+    const ExampleSet set = make(line);
+    const std::string first = "<bos><|turn>user\nQ<turn|>\n<|turn>model\n";
+    const std::string second = "<|turn>user\nR<turn|>\n<|turn>model\n";
+    if (!GetParam()) {
+      expect_mask(set.examples.at(0), {first, "A<turn|>\n", second, "B<turn|>\n"});
+      continue;
+    }
+    ASSERT_EQ(set.examples.size(), 2u);
+    expect_mask(set.examples[0], {first + empty_thought(), "A<turn|>\n"});
+    expect_mask(set.examples[1], {first + "A<turn|>\n" + second + empty_thought(), "B<turn|>\n"});
+  }
 }
 
 TEST_P(Flavours, LearnsThoughtsWhereTheDataHaveThem) {
