@@ -96,6 +96,7 @@ std::string with_bos(const std::string& text, const Json& tokenizer, const std::
 std::string read_tokenizer(const std::string& folder, const Json& tokenizer_config,
                            ModelMetadata* metadata) {
   const std::string path = folder + "/tokenizer.json";
+  if (!path_exists(path) && metadata->config.is_assistant()) return {};
   if (!path_exists(path))
     fail(ErrorCode::kNotFound,
          "tokenizer.json is missing; copy it from the model's page, or save it with transformers' "

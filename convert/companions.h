@@ -12,8 +12,8 @@ namespace lapidary {
 
 // Returns the text of tokenizer.json. Fills chat_template and generation_config of `metadata`,
 // merges the stop tokens of generation_config.json into config.eos_ids (in front), and fills
-// config.bos_id when config.json had none. Throws kNotFound when tokenizer.json is missing,
-// kBadData for broken files.
+// config.bos_id when config.json had none. Throws kNotFound when tokenizer.json is missing (an
+// assistant may do without: empty), kBadData for broken files.
 std::string read_companions(const std::string& folder, ModelMetadata* metadata);
 
 }  // namespace lapidary

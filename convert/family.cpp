@@ -11,8 +11,8 @@ constexpr int kMostLayers = 1023;  // as validate(ModelConfig)
 }  // namespace
 
 const Family& find_family(std::string_view model_type) {
-  const Family* families[] = {&gemma4_family(), &gemma3_family(), &llama3_family(),
-                              &qwen3_family()};
+  const Family* families[] = {&gemma4_family(), &gemma4_assistant_family(), &gemma3_family(),
+                              &llama3_family(), &qwen3_family()};
   std::string supported;
   for (const Family* family : families) {
     for (const std::string_view type : family->model_types) {

@@ -1,12 +1,14 @@
 // What a supported family is: a reading of config.json, and the tensors such a model must have.
 //
-// One .cpp file per family (gemma4, gemma3, llama3, qwen3), written to be read side by side. A
+// One .cpp file per family (gemma4, its assistants, gemma3, llama3, qwen3), written to be read side
+// by side. A
 // family is a pair of functions, not a class: after convert, only the ModelConfig knows what the
 // model was.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,6 +24,7 @@ struct ExpectedTensors {
   std::map<std::string, std::vector<int64_t>> shapes;  // all of these must be there
   // May be there and are left out: name -> the group that the report counts it under.
   std::map<std::string, std::string> unused;
+  std::set<std::string> integers;  // of `shapes`: whole numbers, kept as float32
 
   void add(std::string name, std::vector<int64_t> shape) {
     shapes.emplace(std::move(name), std::move(shape));
@@ -36,6 +39,7 @@ struct Family {
 };
 
 const Family& gemma4_family();
+const Family& gemma4_assistant_family();
 const Family& gemma3_family();
 const Family& llama3_family();
 const Family& qwen3_family();
@@ -55,6 +59,10 @@ HfConfig read_hf_config(std::string_view json, const std::string& where);
 std::span<const std::string_view> ignored_keys();
 
 // --- parts that several families share ---
+
+// Gemma 4's text model, and the small one inside an assistant.
+ModelConfig read_gemma4_text(const ConfigReader& text, const AssistantConfig& assistant);
+ExpectedTensors gemma4_tensors(const ModelConfig& config);
 
 // Token ids, context length, the head: the same keys everywhere.
 void read_common(const ConfigReader& text, bool tied_by_default, ModelConfig* config);

@@ -83,13 +83,25 @@ Ropes read_ropes(const ConfigReader& text) {
           read_rope(sliding, sliding.number("rope_theta"))};
 }
 
+// How many of the last layers read K and V of an earlier one. All of an assistant's read another
+// model's, whether the file says so or not: none shares in here.
+int shared_layers(const ConfigReader& text, int n_layers, const ModelConfig& config) {
+  const int n_shared = text.count("num_kv_shared_layers", 0);
+  if (!config.is_assistant()) {
+    if (n_shared >= n_layers) text.wrong("num_kv_shared_layers", "less than num_hidden_layers");
+    return n_shared;
+  }
+  if (n_shared != 0 && n_shared != n_layers)
+    text.wrong("num_kv_shared_layers", "all layers of an assistant");
+  return 0;
+}
+
 void read_layers(const ConfigReader& text, ModelConfig* config) {
   const int n_layers = read_n_layers(text), window = text.size("sliding_window");
-  const int n_shared = text.count("num_kv_shared_layers", 0);
+  const int n_shared = shared_layers(text, n_layers, *config);
   const bool double_wide = text.flag("use_double_wide_mlp", false);
   const bool k_eq_v = text.flag("attention_k_eq_v", false);
   const Ropes ropes = read_ropes(text);
-  if (n_shared >= n_layers) text.wrong("num_kv_shared_layers", "less than num_hidden_layers");
 
   LayerConfig layer;
   layer.n_heads = text.size("num_attention_heads");
@@ -119,37 +131,6 @@ void read_layers(const ConfigReader& text, ModelConfig* config) {
   read_experts(text, config);
 }
 
-ModelConfig read_config(const ConfigReader& text) {
-  ModelConfig config;
-  config.family = "gemma4";
-  refuse_common(text);
-  read_common(text, /*tied_by_default=*/true, &config);
-  if (text.text("hidden_activation", "gelu_pytorch_tanh") != "gelu_pytorch_tanh")
-    text.unsupported("hidden_activation", "gelu_pytorch_tanh");
-  text.refuse("attn_logit_softcapping", "soft-capped attention scores are not supported");
-  // "vision" concerns image tokens only; text stays causal.
-  if (!text.neutral("use_bidirectional_attention") &&
-      text.text("use_bidirectional_attention") != "vision")
-    text.unsupported("use_bidirectional_attention", "null, vision");
-
-  read_layers(text, &config);
-  config.ple_width = text.count("hidden_size_per_layer_input", 0);
-  const int ple_vocabulary = text.size("vocab_size_per_layer_input", config.vocab_size);
-  if (config.ple_width > 0 && ple_vocabulary != config.vocab_size)
-    text.unsupported("vocab_size_per_layer_input", "the value of vocab_size");
-
-  config.norm_eps = static_cast<float>(text.number("rms_norm_eps"));
-  config.sandwich_norms = true;
-  config.qk_norm = true;
-  config.v_norm = true;
-  config.layer_scalar = true;
-  config.attention_scale = 1.0f;  // q_norm and k_norm carry it
-  config.embedding_scale = std::sqrt(static_cast<float>(config.d_model));
-  config.logit_softcap = static_cast<float>(text.number("final_logit_softcapping", 0.0));
-  config.activation = Activation::kGeluTanh;
-  return config;
-}
-
 void add_per_layer_embeddings(const ModelConfig& config, ExpectedTensors* tensors) {
   const int64_t width = config.ple_width, d = config.d_model, all = config.n_layers() * width;
   tensors->add("model.embed_tokens_per_layer.weight", {config.vocab_size, all});
@@ -177,7 +158,43 @@ void add_experts(const ModelConfig& config, int layer, ExpectedTensors* tensors)
     tensors->add(p + norm + ".weight", {d});
 }
 
-ExpectedTensors expected_tensors(const ModelConfig& config) {
+ModelConfig read_config(const ConfigReader& text) { return read_gemma4_text(text, {}); }
+
+}  // namespace
+
+ModelConfig read_gemma4_text(const ConfigReader& text, const AssistantConfig& assistant) {
+  ModelConfig config;
+  config.assistant = assistant;
+  config.family = "gemma4";
+  refuse_common(text);
+  read_common(text, /*tied_by_default=*/true, &config);
+  if (text.text("hidden_activation", "gelu_pytorch_tanh") != "gelu_pytorch_tanh")
+    text.unsupported("hidden_activation", "gelu_pytorch_tanh");
+  text.refuse("attn_logit_softcapping", "soft-capped attention scores are not supported");
+  // "vision" concerns image tokens only; text stays causal.
+  if (!text.neutral("use_bidirectional_attention") &&
+      text.text("use_bidirectional_attention") != "vision")
+    text.unsupported("use_bidirectional_attention", "null, vision");
+
+  read_layers(text, &config);
+  config.ple_width = text.count("hidden_size_per_layer_input", 0);
+  const int ple_vocabulary = text.count("vocab_size_per_layer_input", config.vocab_size);
+  if (config.ple_width > 0 && ple_vocabulary != config.vocab_size)
+    text.unsupported("vocab_size_per_layer_input", "the value of vocab_size");
+
+  config.norm_eps = static_cast<float>(text.number("rms_norm_eps"));
+  config.sandwich_norms = true;
+  config.qk_norm = true;
+  config.v_norm = true;
+  config.layer_scalar = true;
+  config.attention_scale = 1.0f;  // q_norm and k_norm carry it
+  config.embedding_scale = std::sqrt(static_cast<float>(config.d_model));
+  config.logit_softcap = static_cast<float>(text.number("final_logit_softcapping", 0.0));
+  config.activation = Activation::kGeluTanh;
+  return config;
+}
+
+ExpectedTensors gemma4_tensors(const ModelConfig& config) {
   ExpectedTensors tensors;
   add_ends(config, &tensors);
   if (config.ple_width > 0) add_per_layer_embeddings(config, &tensors);
@@ -194,11 +211,9 @@ ExpectedTensors expected_tensors(const ModelConfig& config) {
   return tensors;
 }
 
-}  // namespace
-
 const Family& gemma4_family() {
   static const Family family{
-      "gemma4", {"gemma4_text", "gemma4_unified_text"}, read_config, expected_tensors};
+      "gemma4", {"gemma4_text", "gemma4_unified_text"}, read_config, gemma4_tensors};
   return family;
 }
 

@@ -2,6 +2,7 @@
 #include "convert/hf_source.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 
 #include "convert/companions.h"
@@ -11,6 +12,7 @@
 #include "formats/float_codes.h"
 #include "formats/provenance.h"
 #include "formats/safetensors.h"
+#include "formats/token_ordering.h"
 
 namespace lapidary {
 namespace {
@@ -41,6 +43,11 @@ class HfFolder final : public HfSource {
     const SourceTensor& t = mapped_.tensors[index];
     const int64_t row_bytes = t.k() * traits(t.code).bits / 8;
     LAPIDARY_CHECK(out.size() == static_cast<size_t>(count * row_bytes));
+    if (is_integer(entry(index).dtype)) {
+      const std::vector<float> values = token_ordering(entry(index));
+      std::memcpy(out.data(), values.data() + first * t.k(), out.size());
+      return;
+    }
     weights_.read(entry(index), static_cast<uint64_t>(first * row_bytes), out);
     if (has_nonfinite(t.code, out))
       fail(ErrorCode::kBadData, "{}: tensor {} holds NaN or infinity in rows {} to {}", folder_,
@@ -72,6 +79,17 @@ class HfFolder final : public HfSource {
     provenance.license = read_license(folder_ + "/README.md");
     metadata_.provenance = to_json(provenance);
     metadata_.recipe = "{}";
+  }
+
+  static bool is_integer(DType dtype) { return dtype == DType::kI64 || dtype == DType::kI32; }
+
+  // The one tensor of whole numbers that any model has.
+  std::vector<float> token_ordering(const SafetensorsEntry& entry) const {
+    const std::vector<int32_t> ids = weights_.read_ints(entry);
+    std::vector<float> values(ids.begin(), ids.end());
+    with_context(folder_ + ": tensor " + entry.name,
+                 [&] { return token_ordering_from(values, metadata_.config.vocab_size); });
+    return values;
   }
 
   const SafetensorsEntry& entry(size_t index) const {

@@ -51,6 +51,13 @@ Code float_code(const SafetensorsEntry& entry) {
   }
 }
 
+Code integer_code(const SafetensorsEntry& entry) {
+  if (entry.dtype != DType::kI64 && entry.dtype != DType::kI32)
+    fail(ErrorCode::kBadData, "tensor {} has dtype {}, expected I64 or I32", entry.name,
+         dtype_name(entry.dtype));
+  return Code::kF32;
+}
+
 // [] and [1] both say "one number".
 bool same_shape(const std::vector<int64_t>& found, const std::vector<int64_t>& expected) {
   return found == expected || (found.empty() && expected == std::vector<int64_t>{1});
@@ -91,7 +98,9 @@ MappedTensors map_tensors(const std::vector<SafetensorsEntry>& entries,
     if (!same_shape(entry.shape, found->second))
       fail(ErrorCode::kBadData, "tensor {} has shape [{}], expected [{}]", entry.name,
            fmt::join(entry.shape, ", "), fmt::join(found->second, ", "));
-    mapped.tensors.push_back({name, found->second, float_code(entry)});
+    const bool is_integer = expected.integers.contains(name);
+    mapped.tensors.push_back(
+        {name, found->second, is_integer ? integer_code(entry) : float_code(entry)});
     mapped.entries.push_back(i);
   }
   if (mapped.tensors.size() != expected.shapes.size()) {

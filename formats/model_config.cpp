@@ -135,6 +135,15 @@ OrderedJson layer_json(const LayerConfig& l) {
   return json;
 }
 
+OrderedJson assistant_json(const AssistantConfig& a) {
+  OrderedJson json{{"target_width", a.target_width}};
+  if (a.n_centroids) {
+    json["n_centroids"] = a.n_centroids;
+    json["n_centroids_used"] = a.n_centroids_used;
+  }
+  return json;
+}
+
 RopeConfig rope_from(const Json& json, const std::string& where) {
   RopeConfig r;
   Fields f(json, where);
@@ -147,6 +156,16 @@ RopeConfig rope_from(const Json& json, const std::string& where) {
   f.read("original_context", r.original_context);
   f.refuse_others();
   return r;
+}
+
+AssistantConfig assistant_from(const Json& json) {
+  AssistantConfig a;
+  Fields f(json, "assistant");
+  f.read("target_width", a.target_width);
+  f.read("n_centroids", a.n_centroids);
+  f.read("n_centroids_used", a.n_centroids_used);
+  f.refuse_others();
+  return a;
 }
 
 LayerConfig layer_from(const Json& json, const std::string& where) {
@@ -193,6 +212,7 @@ std::string to_json(const ModelConfig& c) {
                    {"eos_ids", c.eos_ids},
                    {"layers", OrderedJson::array()}};
   for (const LayerConfig& layer : c.layers) json["layers"].push_back(layer_json(layer));
+  if (c.is_assistant()) json["assistant"] = assistant_json(c.assistant);
   return json.dump();
 }
 
@@ -230,6 +250,7 @@ ModelConfig model_config_from_json(std::string_view text) {
     for (const Json& layer : *layers)
       c.layers.push_back(layer_from(layer, fmt::format("layer {}", c.layers.size())));
   }
+  if (const Json* assistant = f.find("assistant")) c.assistant = assistant_from(*assistant);
   f.refuse_others();
   validate(c);
   return c;

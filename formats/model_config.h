@@ -36,13 +36,25 @@ struct LayerConfig {
   int n_heads = 0;
   int n_kv_heads = 0;
   RopeConfig rope;
-  int kv_source = 0;    // own index, or the earlier layer whose K and V this layer reads
+  // Own index, or the earlier layer whose K and V this layer reads. Of an assistant's layer: its
+  // own index, until it is loaded beside its target: then the target's layer.
+  int kv_source = 0;
   bool k_eq_v = false;  // V is the raw output of k_proj (no v_proj tensor)
   int d_ff = 0;         // width of the dense MLP
   int n_experts = 0;    // 0: no mixture of experts
   int n_experts_used = 0;
   int d_expert = 0;  // width of one expert
   bool operator==(const LayerConfig&) const = default;
+};
+
+// What makes a model an assistant: it has no K and V of its own and guesses, for another model,
+// what comes next, from that one's K and V and its final state (Gemma 4's drafters). Then d_model,
+// layers and all other fields are the assistant's own.
+struct AssistantConfig {
+  int target_width = 0;  // d_model of the other model; 0: this is no assistant
+  // The head over clusters of the vocabulary: tokens of the best get logits. 0: all tokens do.
+  int n_centroids = 0, n_centroids_used = 0;
+  bool operator==(const AssistantConfig&) const = default;
 };
 
 struct ModelConfig {
@@ -71,8 +83,11 @@ struct ModelConfig {
   int32_t bos_id = -1, pad_id = -1;  // -1: none
   std::vector<int32_t> eos_ids;      // generation stops after any of these
 
+  AssistantConfig assistant;
+
   int n_layers() const { return static_cast<int>(layers.size()); }
-  bool owns_kv(int layer) const { return layers[layer].kv_source == layer; }
+  bool is_assistant() const { return assistant.target_width > 0; }
+  bool owns_kv(int layer) const { return !is_assistant() && layers[layer].kv_source == layer; }
   bool operator==(const ModelConfig&) const = default;
 };
 

@@ -65,7 +65,7 @@ void validate_layer(const ModelConfig& config, int index) {
   require_range(l.d_ff, 1, kMaxWidth, where + ".d_ff");
   validate_rope(l.rope, where + ".rope");
 
-  require_range(l.kv_source, 0, index, where + ".kv_source");
+  require_range(l.kv_source, config.is_assistant() ? index : 0, index, where + ".kv_source");
   const LayerConfig& source = config.layers[l.kv_source];
   require(source.kv_source == l.kv_source, where + ".kv_source", std::to_string(l.kv_source),
           "a layer with K and V of its own");
@@ -80,6 +80,22 @@ void validate_layer(const ModelConfig& config, int index) {
   // All experts of a layer are one tensor, so its rows are bounded like any other dimension.
   const int widest = has_experts ? kMaxWidth / l.n_experts : 0;
   require_range(l.d_expert, has_experts ? 1 : 0, widest, where + ".d_expert");
+}
+
+// A mixture of experts or per-layer embeddings in an assistant: nobody has made one.
+void validate_assistant(const ModelConfig& c) {
+  const AssistantConfig& a = c.assistant;
+  require_range(a.target_width, 0, kMaxWidth, "assistant.target_width");
+  require_range(a.n_centroids, 0, c.is_assistant() ? c.vocab_size : 0, "assistant.n_centroids");
+  require_range(a.n_centroids_used, a.n_centroids > 0 ? 1 : 0, a.n_centroids,
+                "assistant.n_centroids_used");
+  if (!c.is_assistant()) return;
+  if (a.n_centroids > 0)
+    require(c.vocab_size % a.n_centroids == 0, "assistant.n_centroids",
+            std::to_string(a.n_centroids), fmt::format("a divisor of {} tokens", c.vocab_size));
+  require_range(c.ple_width, 0, 0, "ple_width of an assistant");
+  for (const LayerConfig& layer : c.layers)
+    require_range(layer.n_experts, 0, 0, "n_experts of an assistant");
 }
 
 }  // namespace
@@ -99,6 +115,7 @@ void validate(const ModelConfig& c) {
   require_range(c.pad_id, -1, c.vocab_size - 1, "pad_id");
   for (const int32_t id : c.eos_ids) require_range(id, 0, c.vocab_size - 1, "eos_ids");
   for (int i = 0; i < c.n_layers(); ++i) validate_layer(c, i);
+  validate_assistant(c);
 }
 
 }  // namespace lapidary

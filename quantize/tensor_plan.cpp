@@ -87,6 +87,11 @@ void refuse_dequantized(const ModelSource& source) {
 std::vector<LapTensor> plan_tensors(const ModelSource& source, const QuantizeOptions& options) {
   if (!options.allow_requantize) refuse_dequantized(source);
   const ModelConfig& config = source.metadata().config;
+  if (config.is_assistant() && options.calibration)
+    fail(ErrorCode::kUsage,
+         "{}: an assistant reads another model's cache and cannot be calibrated alone; drop "
+         "--calibrate",
+         source.describe());
   std::vector<LapTensor> plan;
   for (const SourceTensor& tensor : source.tensors()) {
     if (!traits(tensor.code).is_float && !options.allow_requantize)

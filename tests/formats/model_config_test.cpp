@@ -43,6 +43,42 @@ TEST(ModelConfig, ReadsEveryFieldOfTheSeed) {
   EXPECT_FALSE(config.owns_kv(2));
 }
 
+ModelConfig assistant_config() {
+  return model_config_from_json(read_text(source_path("tests/fuzz/seeds/assistant_config.json")));
+}
+
+TEST(ModelConfig, AssistantsOwnNoKvAndSurviveJson) {
+  const ModelConfig config = assistant_config();
+  EXPECT_EQ(config.assistant, (AssistantConfig{192, 16, 4}));
+  EXPECT_FALSE(config.owns_kv(0) || config.owns_kv(1));
+  EXPECT_EQ(model_config_from_json(to_json(config)), config);
+  EXPECT_EQ(to_json(all_features()).find("assistant"), std::string::npos);
+}
+
+TEST(ModelConfig, AssistantsThatCannotBeAreRefused) {
+  const auto refusal = [](const std::function<void(ModelConfig&)>& spoil) {
+    ModelConfig config = assistant_config();
+    spoil(config);
+    return std::string(error_of([&] { validate(config); }).what());
+  };
+  const auto has = [&](const std::string& text, const char* part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  has(refusal([](auto& c) { c.assistant.target_width = -1; }), "target_width");
+  has(refusal([](auto& c) { c.assistant.target_width = 0; }), "n_centroids is 16");
+  has(refusal([](auto& c) { c.assistant.n_centroids = 15; }), "a divisor of 512");
+  has(refusal([](auto& c) { c.assistant.n_centroids = 1024; }), "n_centroids");
+  has(refusal([](auto& c) { c.assistant.n_centroids_used = 17; }), "n_centroids_used");
+  has(refusal([](auto& c) { c.assistant.n_centroids_used = 0; }), "n_centroids_used");
+  has(refusal([](auto& c) { c.ple_width = 16; }), "ple_width");
+  has(refusal([](auto& c) { c.layers[1].kv_source = 0; }), "layer 1.kv_source");
+  has(refusal([](auto& c) {
+        c.layers[0].n_experts = 2;
+        c.layers[0].n_experts_used = c.layers[0].d_expert = 1;
+      }),
+      "n_experts");
+}
+
 TEST(ModelConfig, RefusesContradictionsByTheNameOfTheField) {
   struct Case {
     const char* field;
