@@ -111,14 +111,18 @@ int64_t Engine::State::run(std::span<const BatchItem> batch, int n_best, const L
 
   Workspace& workspace = forward.workspace();
   workspace.rows.clear();
+  const int64_t d_model = model->config().d_model;
   for (const BatchItem& item : batch) {
     if (item.adapter) forward.reserve_rank(item.adapter->max_rank());
+    float* state = item.states;
     for (size_t i = 0; i < item.tokens.size(); ++i) {
       const bool wants_logits = static_cast<int64_t>(i) >= item.logits_from;
       workspace.rows.push_back({item.sequence, item.adapter,
                                 item.sequence->length() + static_cast<int64_t>(i), item.tokens[i],
                                 static_cast<int32_t>(workspace.rows.size()),
-                                wants_logits || item.state_sum, item.state_sum, wants_logits});
+                                wants_logits || item.state_sum, item.state_sum, wants_logits,
+                                wants_logits ? state : nullptr});
+      if (wants_logits && state) state += d_model;
     }
   }
   forward.run(n_best, tap, start);

@@ -41,6 +41,9 @@ struct BatchItem {
   // [d_model], or null: the final norm's output of every token is added to it, in their order, so
   // that chunks and batches give the same sum.
   double* state_sum = nullptr;
+  // [tokens.size() - logits_from, d_model], or null: takes the final norm's output of each token
+  // whose logits are wanted.
+  float* states = nullptr;
 };
 
 // A step that begins behind the embedding: at `layer` (0-based; n_layers: the head alone), whose

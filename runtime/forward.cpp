@@ -57,11 +57,12 @@ GatedActivation gated_activation(const ModelConfig& config) {
 
 }  // namespace
 
-Forward::Forward(const Model& model, const EngineOptions& options)
+Forward::Forward(const Model& model, const EngineOptions& options,
+                 const std::optional<Target>& target)
     : model_(model),
       config_(model.config()),
       kernels_(kernels()),
-      pool_(options.n_threads),
+      pool_(target ? target->pool : own_pool_.emplace(options.n_threads)),
       rope_(config_),
       workspace_(config_, options.max_batch_tokens, options.max_logits, rope_.width(),
                  ple_row_bytes(model), pool_.n_threads()),
@@ -71,7 +72,7 @@ Forward::Forward(const Model& model, const EngineOptions& options)
       router_linear_(kernels_, pool_, ActivationType::k16Bit, gated_,
                      router_sizes(model, options.max_batch_tokens)),
       page_attention_(config_, options.max_batch_tokens, kernels_, pool_),
-      v_only_(v_only_layers(model)) {
+      v_only_(v_only_layers(target ? target->model : model)) {
   for (int l = 0; l < config_.n_layers(); ++l)
     if (config_.owns_kv(l)) last_kv_layer_ = l;
   // A sequence's n tokens are the first to read at most n pages packed.

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -27,7 +28,13 @@ namespace lapidary {
 
 class Forward {
  public:
-  Forward(const Model& model, const EngineOptions& options);
+  // An assistant's layers read K and V that another model's engine has made, with its threads.
+  struct Target {
+    const Model& model;
+    ThreadPool& pool;
+  };
+  Forward(const Model& model, const EngineOptions& options,
+          const std::optional<Target>& target = std::nullopt);
 
   // Runs workspace().rows. Afterwards the first rows of workspace().logits are the wanted rows';
   // or, where n_best > 0, the first of workspace().best [n_wanted, n_best] are. Throws kIo before
@@ -100,14 +107,15 @@ class Forward {
   const Model& model_;
   const ModelConfig& config_;
   const KernelTable& kernels_;
-  ThreadPool pool_;
+  std::optional<ThreadPool> own_pool_;
+  ThreadPool& pool_;
   RopeTable rope_;
   Workspace workspace_;
   GatedActivation gated_;
   Linear linear_;
   Linear router_linear_;  // float activations, see choose_experts
   PageAttention page_attention_;
-  std::vector<VOnlyLayer> v_only_;         // per layer
+  std::vector<VOnlyLayer> v_only_;         // per layer, the target's if there is one
   std::vector<PageToPack> pages_to_pack_;  // of one layer and step
   std::vector<Row> expert_rows_;           // per grouped row, beside adapters of experts
   std::vector<float> expert_gate_up_;      // [n_slots, 2 d_expert], beside adapters of experts

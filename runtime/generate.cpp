@@ -1,4 +1,4 @@
-// Prefill in chunks, then one token at a time.
+// Prefill in chunks, then a token at a time, or a run of guesses that hold.
 #include "runtime/generate.h"
 
 #include <algorithm>
@@ -28,15 +28,21 @@ class Chooser {
     else
       logits_ = engine_.step({&item, 1});
   }
-  // REQUIRES: the last step wanted its last token's logits, and the constraint is not complete.
-  int32_t choose() {
-    if (wants_best()) return sampler_.sample(best_);
-    if (!matcher_) return sampler_.sample(logits_);
-    const int32_t token = sampler_.sample(logits_, matcher_->mask());
+  // From one of the rows that the last step wanted. REQUIRES: the constraint is not complete.
+  int32_t choose(int64_t row) {
+    if (wants_best()) {
+      const auto n = static_cast<size_t>(sampler_.n_best());
+      return sampler_.sample(best_.subspan(static_cast<size_t>(row) * n, n));
+    }
+    const auto vocab = static_cast<size_t>(engine_.model().config().vocab_size);
+    const auto logits = logits_.subspan(static_cast<size_t>(row) * vocab, vocab);
+    if (!matcher_) return sampler_.sample(logits);
+    const int32_t token = sampler_.sample(logits, matcher_->mask());
     LAPIDARY_CHECK(matcher_->accept(token));
     return token;
   }
   bool is_complete() const { return matcher_ && matcher_->is_finished(); }
+  Matcher* matcher() { return matcher_ ? &*matcher_ : nullptr; }
 
  private:
   // The best of all logits need not be among those that a mask lets through.
@@ -51,14 +57,18 @@ class Chooser {
 
 // Feeds the prompt; its last token's logits are wanted.
 void prefill(Chooser& chooser, size_t chunk, Sequence& sequence, std::span<const int32_t> prompt,
-             const Adapter* adapter, const Events& events) {
+             const Adapter* adapter, float* state, const Events& events) {
   for (size_t done = 0; done < prompt.size();) {
     events.progress({"tokens", done, prompt.size(), 0, "prompt"});
     const auto tokens = prompt.subspan(done, std::min(chunk, prompt.size() - done));
     done += tokens.size();
     const int64_t n = static_cast<int64_t>(tokens.size());
-    chooser.step({&sequence, tokens, done == prompt.size() ? n - 1 : n, adapter});
+    chooser.step({&sequence, tokens, done == prompt.size() ? n - 1 : n, adapter, nullptr, state});
   }
+}
+
+bool contains(const std::vector<int32_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
 }  // namespace
@@ -72,15 +82,17 @@ GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int3
          "the prompt has {} tokens, the context has room for {}; use a larger one", prompt.size(),
          room);
 
-  Sampler sampler(options.sampling, engine.model().config().vocab_size);
+  const ModelConfig& config = engine.model().config();
+  Sampler sampler(options.sampling, config.vocab_size);
   sampler.record_prompt(prompt);
   GenerateResult result;
   auto start = std::chrono::steady_clock::now();
   Chooser chooser(engine, sampler, options.constraint);
+  Speculation speculation(options.draft, config.d_model);
   prefill(
       chooser,
       static_cast<size_t>(std::min(engine.options().max_batch_tokens, sequence.max_batch_tokens())),
-      sequence, prompt, options.adapter, events);
+      sequence, prompt, options.adapter, speculation.states(), events);
   result.prompt_seconds = seconds_since(start);
 
   start = std::chrono::steady_clock::now();
@@ -89,27 +101,42 @@ GenerateResult generate(Engine& engine, Sequence& sequence, std::span<const int3
     result.finish_reason = "stop";
     return result;
   }
-  while (static_cast<int64_t>(result.tokens.size()) < options.max_tokens) {
-    events.poll();
-    const int32_t token = chooser.choose();
-    sampler.record(token);
-    result.tokens.push_back(token);
-    if (options.on_token) options.on_token(token);
-    if (std::find(options.stop_ids.begin(), options.stop_ids.end(), token) !=
-        options.stop_ids.end()) {
-      result.finish_reason = "stop";
-      break;
+  std::vector<int32_t> text(prompt.begin(), prompt.end());  // with the answer
+  std::vector<int32_t> fed;                                 // a token and the guesses behind it
+  while (true) {
+    // Tokens from the rows of the last step, as long as the one before is what was guessed.
+    const int64_t n_guessed = std::max<int64_t>(0, std::ssize(fed) - 1);
+    int64_t n_held = 0;
+    bool is_over = std::ssize(result.tokens) == options.max_tokens;
+    while (!is_over) {
+      const int32_t token = chooser.choose(n_held);
+      sampler.record(token);
+      result.tokens.push_back(token);
+      text.push_back(token);
+      if (options.on_token) options.on_token(token);
+      const bool stops = contains(options.stop_ids, token) || chooser.is_complete();
+      if (stops) result.finish_reason = "stop";
+      is_over = stops || std::ssize(result.tokens) == options.max_tokens;
+      if (is_over || n_held == n_guessed || token != fed[static_cast<size_t>(n_held + 1)]) break;
+      ++n_held;
     }
-    if (chooser.is_complete()) {
-      result.finish_reason = "stop";
-      break;
-    }
-    if (static_cast<int64_t>(result.tokens.size()) == options.max_tokens) break;
+    if (n_held < n_guessed) sequence.truncate(sequence.length() - (n_guessed - n_held));
+    speculation.record(n_guessed, n_held);
+    result.n_guessed += n_guessed;
+    result.n_held += n_held;
+    if (is_over) break;
     if (sequence.length() == sequence.capacity()) {
       result.finish_reason = "context";
       break;
     }
-    chooser.step({&sequence, {&result.tokens.back(), 1}, 0, options.adapter});
+    events.poll();
+    fed.assign(1, text.back());
+    const int64_t most =
+        std::min({options.max_tokens - std::ssize(result.tokens) - 1,
+                  sequence.capacity() - sequence.length() - 1,
+                  int64_t{std::min(engine.options().max_logits, sequence.max_batch_tokens())} - 1});
+    speculation.guess(text, sequence, most, chooser.matcher(), fed);
+    chooser.step({&sequence, fed, 0, options.adapter, nullptr, speculation.states()});
   }
   result.decode_seconds = seconds_since(start);
   return result;

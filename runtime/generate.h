@@ -12,6 +12,7 @@
 #include "runtime/engine.h"
 #include "runtime/grammar/constraint.h"
 #include "runtime/sampling.h"
+#include "runtime/speculation.h"
 
 namespace lapidary {
 
@@ -21,6 +22,7 @@ struct GenerateOptions {
   std::vector<int32_t> stop_ids;  // usually config.eos_ids
   const Adapter* adapter = nullptr;
   std::shared_ptr<const Constraint> constraint;  // what the answer must follow; null: anything
+  DraftOptions draft;                            // changes nothing but the time it takes
   std::function<void(int32_t)> on_token;         // each new token, stop tokens included
 };
 
@@ -28,6 +30,7 @@ struct GenerateResult {
   std::vector<int32_t> tokens;  // the stop token included
   std::string finish_reason;    // "stop" (also: the constraint is complete), "length", "context"
   double prompt_seconds = 0, decode_seconds = 0;
+  int64_t n_guessed = 0, n_held = 0;  // tokens ahead, and of these those that were chosen indeed
 };
 
 // Appends `prompt` to `sequence` (which may hold earlier turns) and generates. On return the

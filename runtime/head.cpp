@@ -62,6 +62,9 @@ void Forward::head(int n_best, const LayerTap& tap) {
     });
   }
   if (tap) tap(config_.n_layers() + 1, ws.normed.data(), n());
+  for (int64_t t = 0; t < n(); ++t)
+    if (float* state = ws.rows[static_cast<size_t>(t)].state)
+      std::copy_n(ws.normed.row(t, config_.d_model), config_.d_model, state);
 
   const bool keep_logits = n_best == 0 || adapted;
   const int64_t n_lists = n() * n_best;

@@ -35,10 +35,21 @@ struct LayerWeights {
   std::vector<float> post_ple_norm;
 };
 
+// What an assistant has beside its layers; empty in other models.
+struct AssistantWeights {
+  MatrixView pre_projection, post_projection;  // [d_model, 2 target_width], [target_width, d_model]
+  MatrixView centroids;                        // [n_centroids, d_model]; the vocabulary's clusters
+  std::vector<int32_t> token_ordering;         // [vocab_size], cluster by cluster
+};
+
 class Model {
  public:
-  // Throws kNotFound, kIo, or kBadData naming the tensor that is missing, too many, or misshapen.
+  // Throws kNotFound, kIo, or kBadData naming the tensor that is missing, too many, or misshapen;
+  // kUsage for an assistant.
   static std::shared_ptr<const Model> load(const std::string& path);
+  // An assistant; in its config, kv_source of each layer is the layer of `target` whose K and V it
+  // reads. Throws as load(), and kUsage for a model that is no assistant or not this target's.
+  static std::shared_ptr<const Model> load_assistant(const std::string& path, const Model& target);
 
   // Shapes and views come from a ModelLoader (runtime/model_loader.h); there is no file.
   explicit Model(const ModelConfig& config) : config_(config) {}
@@ -59,12 +70,16 @@ class Model {
   const ReadFile* ple_file = nullptr;
   RowTableGeometry ple_geometry{};  // of ple_table
   std::vector<LayerWeights> layers;
+  AssistantWeights assistant;
 
   // The matrix behind a module name ("model.layers.3.self_attn.q_proj"); null when there is none.
   // Stacks of experts have no single matrix and are not found.
   const MatrixView* find_matrix(std::string_view module) const;
 
  private:
+  static std::shared_ptr<const Model> load(std::unique_ptr<LapReader> file,
+                                           const ModelConfig& config);
+
   ModelConfig config_;
   std::unique_ptr<LapReader> file_;
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -1,6 +1,8 @@
 // Every tensor the description needs, found by its canonical name and checked.
 #include "runtime/model_loader.h"
 
+#include "formats/token_ordering.h"
+
 namespace lapidary {
 namespace {
 
@@ -18,6 +20,7 @@ void ModelLoader::load() {
   if (!config.tied_head) matrix("lm_head", vocab, d_model, model_.head);
   model_.final_norm = floats("model.norm.weight", d_model);
   if (config.ple_width > 0) load_ple();
+  if (config.is_assistant()) load_assistant();
   model_.layers.resize(config.layers.size());
   for (int l = 0; l < config.n_layers(); ++l) load_layer(l);
 }
@@ -35,6 +38,20 @@ void ModelLoader::load_ple() {
       row_table_geometry(table.code, config.vocab_size, config.n_layers(), config.ple_width);
   matrix("model.per_layer_model_projection", width, config.d_model, model_.ple_model_projection);
   model_.ple_projection_norm = floats("model.per_layer_projection_norm.weight", config.ple_width);
+}
+
+void ModelLoader::load_assistant() {
+  const ModelConfig& config = model_.config();
+  const int64_t d_model = config.d_model, target = config.assistant.target_width;
+  AssistantWeights& w = model_.assistant;
+  matrix("pre_projection", d_model, 2 * target, w.pre_projection);
+  matrix("post_projection", target, d_model, w.post_projection);
+  if (config.assistant.n_centroids == 0) return;
+  matrix("masked_embedding.centroids", config.assistant.n_centroids, d_model, w.centroids);
+  const std::string name = "masked_embedding.token_ordering";
+  const std::vector<float> order = floats(name, config.vocab_size);
+  w.token_ordering = with_context(store_.describe() + ": tensor " + name,
+                                  [&] { return token_ordering_from(order, config.vocab_size); });
 }
 
 void ModelLoader::load_layer(int index) {

@@ -24,7 +24,7 @@ class TensorStore {
   virtual MatrixView matrix(const LapTensor& tensor, int64_t expert) const = 0;
   virtual std::vector<float> floats(const LapTensor& tensor) const = 0;
   virtual const ReadFile* file() const { return nullptr; }  // where row tables are read from
-  virtual std::string describe() const = 0;  // path, for messages
+  virtual std::string describe() const = 0;                 // path, for messages
 };
 
 class ModelLoader {
@@ -39,6 +39,7 @@ class ModelLoader {
 
  private:
   void load_ple();
+  void load_assistant();
   const LapTensor& take(const std::string& name, const std::vector<int64_t>& shape);
   std::vector<float> floats(const std::string& name, int64_t size);
   void matrix(const std::string& module, int64_t rows, int64_t k, MatrixView& out);

@@ -51,6 +51,7 @@ struct Row {
   bool wanted;     // its logits are, or its state behind the final norm
   double* state_sum = nullptr;  // where that state is added; null: nowhere
   bool wants_logits = true;     // false: a row that is wanted for its state alone
+  float* state = nullptr;       // where that state is copied to, with logits; null: nowhere
 };
 
 struct Workspace {

@@ -34,6 +34,9 @@ struct ExportCommand {
     if (path_exists(model + "/adapter_config.json")) return run_adapter();
     if (!base.empty()) fail(ErrorCode::kUsage, "--base is for adapters; {} is a model", model);
     const auto reader = LapReader::open(model);
+    if (reader->metadata().config.is_assistant())
+      fail(ErrorCode::kUsage, "{}: an assistant; only whole models and adapters are exported",
+           model);
     ProgressLine progress(out.quiet);
     const Events events = progress.events();
     if (to == "hf")

@@ -100,6 +100,9 @@ void print_lap(const LapReader& lap) {
     n_global += c.layers[i].attention == AttentionKind::kGlobal;
     n_shared += !c.owns_kv(i);
   }
+  if (c.is_assistant())
+    fmt::print("an assistant of a model with d_model {}: --draft-model of run and serve\n",
+               c.assistant.target_width);
   fmt::print("family {}: {} layers ({} global, {} sharing K/V), d_model {}, vocabulary {}\n",
              c.family, c.n_layers(), n_global, n_shared, c.d_model, c.vocab_size);
   fmt::print("{:.3f} bits per weight, content {}\n", lap.bits_per_weight(), lap.content_hash());

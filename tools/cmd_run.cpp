@@ -13,6 +13,7 @@
 #include "tools/cli/batch_run.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/constraint_options.h"
+#include "tools/cli/draft_options.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/sampling_options.h"
 #include "tools/cli/signals.h"
@@ -32,6 +33,7 @@ struct RunCommand {
   SamplingChoice sampling;
   ModelOptions model_options;
   ConstraintOptions constraint;
+  DraftChoice draft;
   OutputOptions out;
 
   int run(const CLI::App& sub) const {
@@ -56,8 +58,9 @@ struct RunCommand {
     std::shared_ptr<const Adapter> adapter;
     if (!model_options.adapter.empty()) adapter = Adapter::load(model_options.adapter, *m);
     Engine engine(m, how.engine);
+    const std::unique_ptr<Assistant> assistant = draft.load(engine);
     if (!batched.input.empty())
-      return batch(engine, sampling.resolved(sub, m->file().metadata()),
+      return batch(engine, assistant.get(), sampling.resolved(sub, m->file().metadata()),
                    kv_for(how.kv, m->file().metadata()), adapter);
 
     ChatOptions options;
@@ -76,6 +79,7 @@ struct RunCommand {
     options.generate.sampling = sampling.resolved(sub, m->file().metadata());
     options.generate.stop_ids = m->config().eos_ids;
     options.generate.adapter = adapter.get();
+    options.generate.draft = {draft.tokens_ahead(), assistant.get()};
     options.generate.constraint = tools.may_run()
                                       ? calls_as_declared(*m, options.tools_json)
                                       : constraint.compile(m->tokenizer(), m->config().eos_ids);
@@ -84,8 +88,8 @@ struct RunCommand {
     return mode == "chat" ? chat(started) : once(started);
   }
 
-  int batch(Engine& engine, const SamplingOptions& resolved, const KvOptions& kv,
-            const std::shared_ptr<const Adapter>& adapter) const {
+  int batch(Engine& engine, Assistant* assistant, const SamplingOptions& resolved,
+            const KvOptions& kv, const std::shared_ptr<const Adapter>& adapter) const {
     BatchRun run;
     run.files = batched;
     run.defaults = {max_tokens, resolved};
@@ -97,6 +101,8 @@ struct RunCommand {
     run.constraint = constraint.compile(m.tokenizer(), m.config().eos_ids);
     run.scheduler.context = context;
     run.scheduler.kv = kv;
+    run.scheduler.draft_tokens = draft.tokens_ahead();
+    run.scheduler.assistant = assistant;
     ProgressLine progress(out.quiet);
     Events events = progress.events();
     events.cancelled = &interrupted_flag();
@@ -193,6 +199,10 @@ struct RunCommand {
                                   {"finish_reason", reply.result.finish_reason},
                                   {"prompt_tokens_per_second", prompt_rate},
                                   {"tokens_per_second", decode_rate}};
+      if (draft.tokens_ahead() > 0) {
+        json["drafted_tokens"] = reply.result.n_guessed;
+        json["accepted_tokens"] = reply.result.n_held;
+      }
       for (const ToolAction& a : actions)
         json["actions"].push_back(
             {{"name", a.name}, {"arguments", a.arguments_json}, {"result", a.result}});
@@ -204,6 +214,8 @@ struct RunCommand {
       fmt::print(stderr, "[{} prompt tokens at {:.0f}/s, {} new at {:.1f}/s, stopped by {}]\n",
                  reply.prompt.size(), prompt_rate, reply.result.tokens.size(), decode_rate,
                  reply.result.finish_reason);
+    if (!out.quiet && draft.tokens_ahead() > 0)
+      fmt::print(stderr, "[{} of {} guesses held]\n", reply.result.n_held, reply.result.n_guessed);
   }
 
   int chat(const Started& with) const {
@@ -264,6 +276,7 @@ void add_run(CLI::App& app, Action& action) {
       ->capture_default_str();
   add_sampling_options(*sub, command->sampling);
   add_constraint_options(*sub, command->constraint);
+  add_draft_options(*sub, command->draft);
   add_model_options(*sub, command->model_options);
   add_output_options(*sub, command->out);
   sub->footer(
@@ -271,6 +284,7 @@ void add_run(CLI::App& app, Action& action) {
       "  lapidary run model.lap -p 'Name and age: ...' --json-schema person.json\n"
       "  lapidary run model.lap -p 'Is it cold in Oslo?' --tools tools.json --allow-tool weather\n"
       "  lapidary run model.lap chat --adapter tuned/\n"
+      "  lapidary run model.lap --draft-model assistant.lap -p 'Tell me a story'\n"
       "  lapidary run model.lap --batch questions.jsonl -o answers.jsonl\n"
       "  lapidary run model.lap --raw --greedy -p 'Once upon' --max-tokens 50 --json");
   sub->callback(

@@ -21,7 +21,7 @@ namespace {
 struct ServeCommand {
   std::string model, activations = "int8", memory, kv_memory, prefix_cache = "1GiB",
                      max_body = "16MiB", key_file;
-  std::vector<std::string> models, adapters;
+  std::vector<std::string> models, adapters, assistants;
   KvText kv;
   int n_threads = 0, timeout_s = 600;
   SchedulerOptions scheduler;
@@ -50,6 +50,7 @@ struct ServeCommand {
     }
     if (options.models.empty())
       fail(ErrorCode::kUsage, "serve needs a model: M.lap or --model NAME=M.lap");
+    for (const std::string& text : assistants) add_assistant(text, options.models);
     for (const std::string& text : adapters) {
       const Named named = split("--adapter", text);
       std::string base = options.models.front().name;
@@ -63,6 +64,22 @@ struct ServeCommand {
       if (!out.quiet) fmt::print(stderr, "{}\n", text);
     };
     return options;
+  }
+
+  // A.lap for the first model, MODEL=A.lap for another.
+  static void add_assistant(const std::string& text, std::vector<server::PoolModel>& models) {
+    const size_t equals = text.find('=');
+    const std::string name =
+        equals == std::string::npos ? models.front().name : text.substr(0, equals);
+    const std::string path = equals == std::string::npos ? text : text.substr(equals + 1);
+    for (server::PoolModel& model : models) {
+      if (model.name != name) continue;
+      if (!model.assistant.empty())
+        fail(ErrorCode::kUsage, "--draft-model: {} has one already", name);
+      model.assistant = path;
+      return;
+    }
+    fail(ErrorCode::kUsage, "--draft-model {}: no model is named {}", text, name);
   }
 
   server::LoadOptions load_options() const {
@@ -145,10 +162,15 @@ void add_limits(CLI::App& sub, ServeCommand& c) {
       ->type_name("SIZE")
       ->capture_default_str();
   sub.add_option("--draft", c.scheduler.draft_tokens,
-                 "Guess up to N tokens ahead from the text so far; answers stay the same")
+                 "Guess up to N tokens ahead, from the text so far or with --draft-model; answers "
+                 "stay the same")
       ->type_name("N")
       ->check(CLI::Range(0, kRollbackTokens - 1))
       ->capture_default_str();
+  sub.add_option("--draft-model", c.assistants,
+                 "Assistant of the first model, or MODEL=A.lap of another, which guesses (8 tokens "
+                 "unless --draft says); may be repeated")
+      ->type_name("A.lap");
   sub.add_option("--timeout", c.timeout_s, "Seconds that one answer may take, waiting included")
       ->type_name("S")
       ->check(CLI::Range(1, 1 << 20))

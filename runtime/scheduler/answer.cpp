@@ -41,14 +41,15 @@ Answer::Answer(RequestId id, Request request, const ModelConfig& config, int64_t
     : id_(id),
       request_(std::move(request)),
       vocab_size_(config.vocab_size),
+      d_model_(config.d_model),
       n_prompt_(static_cast<int64_t>(request_.prompt.size())),
       tokens_(std::move(request_.prompt)) {
   const int64_t room = context - n_prompt_;
   capacity_ = n_prompt_ + std::clamp<int64_t>(request_.max_tokens - 1, 0, room);
-  if (request_.wants_mean_state) state_sum_.resize(static_cast<size_t>(config.d_model));
+  if (request_.wants_mean_state) state_sum_.resize(static_cast<size_t>(d_model_));
 }
 
-void Answer::begin(std::unique_ptr<Sequence> sequence, int draft_tokens) {
+void Answer::begin(std::unique_ptr<Sequence> sequence, const DraftOptions& draft) {
   LAPIDARY_CHECK(sequence->length() == 0 && sequence->capacity() >= capacity_);
   sequence_ = std::move(sequence);
   if (request_.max_tokens == 0) return;
@@ -56,10 +57,7 @@ void Answer::begin(std::unique_ptr<Sequence> sequence, int draft_tokens) {
   sampler_->record_prompt(tokens_);
   if (request_.constraint) matcher_.emplace(request_.constraint);
   constrains_ = request_.constrain_after < 0;
-  if (draft_tokens > 0) {
-    drafter_ = std::make_unique<LookupDrafter>();
-    draft_length_.emplace(draft_tokens);
-  }
+  speculation_.emplace(draft, d_model_);
   if (!request_.logit_bias.empty()) biased_.resize(static_cast<size_t>(vocab_size_));
 }
 
@@ -83,6 +81,7 @@ int Answer::n_best() const {
 BatchItem Answer::next(int64_t n_tokens) {
   BatchItem item{sequence_.get(), {}, 0, request_.adapter.get()};
   n_guessed_ = n_held_ = 0;
+  if (speculation_) item.states = speculation_->states();
   if (!in_prompt()) {
     fed_.assign(1, tokens_.back());
     guess(n_tokens - 1);
@@ -100,18 +99,11 @@ BatchItem Answer::next(int64_t n_tokens) {
   return item;
 }
 
-// What the constraint leaves no choice about, else what the text suggests. Guesses behind the end
-// of the answer or of the sequence would be for nothing.
+// Guesses behind the end of the answer or of the sequence would be for nothing.
 void Answer::guess(int64_t most) {
-  if (!drafter_) return;
-  most = std::min({most, draft_length_->next(), request_.max_tokens - n_given_ - 1,
-                   capacity_ - std::ssize(tokens_)});
-  if (most <= 0) return;
-  if (is_constrained()) {
-    const std::vector<int32_t> forced = matcher_->forced_tokens();
-    fed_.insert(fed_.end(), forced.begin(), forced.begin() + std::min(most, std::ssize(forced)));
-  }
-  if (fed_.size() == 1) drafter_->guess({tokens_, *sequence_}, most, fed_);
+  if (!speculation_) return;
+  most = std::min({most, request_.max_tokens - n_given_ - 1, capacity_ - std::ssize(tokens_)});
+  speculation_->guess(tokens_, *sequence_, most, is_constrained() ? &*matcher_ : nullptr, fed_);
   n_guessed_ = std::ssize(fed_) - 1;
 }
 
@@ -134,7 +126,7 @@ void Answer::choose(const AnswerRows& rows) noexcept {
       ++n_held_;
     }
     if (n_held_ < n_guessed_) sequence_->truncate(sequence_->length() - (n_guessed_ - n_held_));
-    if (draft_length_) draft_length_->record(n_guessed_, n_held_);
+    speculation_->record(n_guessed_, n_held_);
   } catch (const std::exception& e) {
     fail(e.what());
   }

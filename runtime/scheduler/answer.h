@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "runtime/engine.h"
-#include "runtime/scheduler/drafter.h"
 #include "runtime/scheduler/request.h"
 #include "runtime/scheduler/scheduler.h"
+#include "runtime/speculation.h"
 
 namespace lapidary {
 
@@ -36,9 +36,8 @@ class Answer {
     return request_.deadline && *request_.deadline <= now;
   }
 
-  // Makes what a running answer needs; the sequence must be empty and hold capacity(). At most
-  // draft_tokens are guessed ahead.
-  void begin(std::unique_ptr<Sequence> sequence, int draft_tokens);
+  // Makes what a running answer needs; the sequence must be empty and hold capacity().
+  void begin(std::unique_ptr<Sequence> sequence, const DraftOptions& draft);
   Sequence& sequence() { return *sequence_; }
   std::span<const int32_t> tokens() const { return tokens_; }  // prompt and answer
   bool in_prompt() const { return n_fed_ < n_prompt_; }
@@ -88,7 +87,7 @@ class Answer {
   const RequestId id_;
   Request request_;
   const Clock::time_point submitted_ = Clock::now();
-  int64_t vocab_size_, n_prompt_, capacity_;
+  int64_t vocab_size_, d_model_, n_prompt_, capacity_;
   std::vector<int32_t> tokens_;
   int64_t n_fed_ = 0;  // of tokens_, in the sequence or in the step at hand
   int64_t n_wanted_ = 0;
@@ -96,8 +95,7 @@ class Answer {
   std::unique_ptr<Sequence> sequence_;
   std::optional<Sampler> sampler_;
   std::optional<Matcher> matcher_;
-  std::unique_ptr<Drafter> drafter_;  // null: no guesses
-  std::optional<DraftLength> draft_length_;
+  std::optional<Speculation> speculation_;
   std::vector<int32_t> fed_;  // the last token and the guesses behind it
   int64_t n_guessed_ = 0, n_held_ = 0;
   bool constrains_ = false;         // the constraint has begun

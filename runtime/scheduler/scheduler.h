@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "runtime/assistant.h"
 #include "runtime/engine.h"
 #include "runtime/scheduler/request.h"
 
@@ -22,7 +23,10 @@ struct SchedulerOptions {
   int max_waiting = 256;      // requests behind them; more are refused
   uint64_t kv_bytes = 0;      // memory for sequences and cached prefixes; 0: what max_running need
   uint64_t prefix_bytes = 0;  // of these, at most for prefixes nobody runs; 0: no prefix cache
-  int draft_tokens = 0;       // most tokens guessed ahead by looking up the text so far; 0: off
+  int draft_tokens = 0;       // most tokens of an answer guessed ahead; 0: none
+  // Who guesses, of the same engine, which is then the scheduler's too; null: the text so far is
+  // looked up.
+  Assistant* assistant = nullptr;
   KvOptions kv = {};
 };
 

@@ -80,7 +80,8 @@ void Scheduler::State::admit() {
     prefixes.limit(kv_bytes - kv_bytes_used);
     answer->turn = turn;
     try {
-      answer->begin(engine.new_sequence(answer->capacity(), options.kv), options.draft_tokens);
+      answer->begin(engine.new_sequence(answer->capacity(), options.kv),
+                    {options.draft_tokens, options.assistant});
       running.push_back(std::move(answer));
     } catch (const std::exception& e) {
       answer->fail(e.what());

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 
+#include "formats/file.h"
 #include "runtime/grammar/vocabulary.h"
 #include "runtime/kv_choice.h"
 #include "runtime/kv_plan.h"
+#include "runtime/speculation.h"
 
 namespace lapidary::server {
 namespace {
@@ -17,8 +19,11 @@ std::string piece_or_empty(const Tokenizer& tokenizer, int32_t id) {
   return id < 0 ? std::string() : std::string(tokenizer.piece(id));
 }
 
-SchedulerOptions scheduler_options(const Model& model, const LoadOptions& options) {
+SchedulerOptions scheduler_options(const Model& model, const LoadOptions& options,
+                                   Assistant* assistant) {
   SchedulerOptions out = options.scheduler;
+  out.assistant = assistant;
+  if (assistant && out.draft_tokens == 0) out.draft_tokens = kAssistantTokens;
   out.kv = kv_for(options.kv, model.file().metadata());
   return out;
 }
@@ -28,6 +33,7 @@ SchedulerOptions scheduler_options(const Model& model, const LoadOptions& option
 uint64_t memory_bytes(const Model& model, const LoadOptions& options) {
   uint64_t bytes = model.file().file_bytes();
   if (model.ple_table) bytes -= std::min(bytes, model.ple_table->bytes);
+  if (!options.assistant.empty()) bytes += ReadFile(options.assistant).size_bytes();
   if (options.scheduler.kv_bytes > 0) return bytes + options.scheduler.kv_bytes;
   const KvPlan plan = plan_kv(model.config(), kv_for(options.kv, model.file().metadata()),
                               options.scheduler.context, options.engine.max_batch_tokens);
@@ -39,7 +45,10 @@ LoadedModel::LoadedModel(std::shared_ptr<const Model> model, const LoadOptions& 
     : model_(std::move(model)),
       sampling_(sampling_from_generation_config(model_->file().metadata().generation_config)),
       engine_(std::make_unique<Engine>(model_, options.engine)),
-      scheduler_(std::make_unique<Scheduler>(*engine_, scheduler_options(*model_, options))) {
+      assistant_(options.assistant.empty() ? nullptr
+                                           : Assistant::load(options.assistant, *engine_)),
+      scheduler_(std::make_unique<Scheduler>(
+          *engine_, scheduler_options(*model_, options, assistant_.get()))) {
   if (!model_->has_tokenizer())
     fail(ErrorCode::kBadData, "the file has no tokenizer; it cannot serve text");
   const std::string& source = model_->file().metadata().chat_template;

@@ -17,12 +17,13 @@ namespace lapidary::server {
 
 struct LoadOptions {
   EngineOptions engine;
-  SchedulerOptions scheduler;   // its `kv` comes from the next line
+  SchedulerOptions scheduler;   // its `kv` and `assistant` come from the next lines
   std::optional<KvOptions> kv;  // none: the file's own choice
+  std::string assistant;        // path; empty: none. Guesses kAssistantTokens unless told
 };
 
 // Memory that a model takes once it serves: its file without the table of per-layer embeddings,
-// which is read from disk, and its sequences.
+// which is read from disk, its assistant's, and its sequences.
 uint64_t memory_bytes(const Model& model, const LoadOptions& options);
 
 class LoadedModel : public ServedModel {
@@ -60,6 +61,7 @@ class LoadedModel : public ServedModel {
   std::optional<ChatTemplate> template_;
   ReplyFormat reply_format_ = ReplyFormat::kPlain;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Assistant> assistant_;  // null: none
   std::unique_ptr<Scheduler> scheduler_;
 
   std::mutex mutex_;

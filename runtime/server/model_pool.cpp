@@ -39,6 +39,7 @@ ModelPool::ModelPool(PoolOptions options) : options_(std::move(options)) {
   for (const PoolModel& model : options_.models) {
     add_name(model.name);
     slots_.push_back({model, modified_at(model.path), nullptr, 0, 0});
+    if (!model.assistant.empty()) modified_at(model.assistant);
   }
   for (const PoolAdapter& adapter : options_.adapters) {
     add_name(adapter.name);
@@ -168,9 +169,11 @@ void ModelPool::make_room(const Slot& slot, uint64_t bytes) {
 
 void ModelPool::load(Slot& slot) {
   const std::shared_ptr<const Model> file = Model::load(slot.what.path);  // maps, touches little
-  const uint64_t bytes = memory_bytes(*file, options_.load);
+  LoadOptions load = options_.load;
+  load.assistant = slot.what.assistant;
+  const uint64_t bytes = memory_bytes(*file, load);
   make_room(slot, bytes);
-  auto model = std::make_shared<LoadedModel>(file, options_.load);
+  auto model = std::make_shared<LoadedModel>(file, load);
   std::lock_guard lock(mutex_);
   slot.loaded = std::move(model);
   slot.bytes = bytes;

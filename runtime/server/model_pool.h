@@ -17,6 +17,7 @@ namespace lapidary::server {
 
 struct PoolModel {
   std::string name, path;
+  std::string assistant = {};  // path of the one that guesses for it; empty: none
 };
 struct PoolAdapter {
   std::string name, folder;

@@ -81,6 +81,54 @@ TEST_F(Cli, AnswersFollowASchema) {
   expect_error(with({"--constrain-after", "x"}), 64, "--constrain-after");
 }
 
+// Guesses of both kinds leave the answer as it is; in a chat and offline too.
+TEST_F(Cli, GuessingAheadChangesNoAnswer) {
+  const std::string assistant = folder_->file("assistant.lap"), w4 = folder_->file("w4.lap");
+  ASSERT_EQ(lapidary_command({"convert", data_path("tiny-assistant"), "-o", assistant}).status, 0);
+  ASSERT_EQ(lapidary_command({"quantize", assistant, "-o", w4, "--weights", "w4"}).status, 0);
+  const auto answer = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> ask{
+        "run",          model_, "-p",    "Reverse: a b c a b c a b c a b c", "--seed", "3",
+        "--max-tokens", "60",   "--json"};
+    ask.insert(ask.end(), more.begin(), more.end());
+    const Outcome o = lapidary_command(ask);
+    EXPECT_EQ(o.status, 0) << o.err;
+    return nlohmann::json::parse(o.out);
+  };
+  const auto plain = answer({});
+  EXPECT_FALSE(plain.contains("drafted_tokens"));
+  for (const std::vector<std::string>& how : {std::vector<std::string>{"--draft", "6"},
+                                              {"--draft-model", assistant},
+                                              {"--draft-model", w4, "--draft", "3"}}) {
+    const auto ahead = answer(how);
+    EXPECT_EQ(ahead["tokens"], plain["tokens"]) << how[1];
+    EXPECT_GT(ahead["drafted_tokens"], 0) << how[1];
+    EXPECT_LE(ahead["accepted_tokens"], ahead["drafted_tokens"]);
+  }
+  expect_error(lapidary_command({"run", assistant, "-p", "x"}), 64, "--draft-model");
+  expect_error(lapidary_command({"run", model_, "-p", "x", "--draft-model", model_}), 64,
+               "not an assistant");
+  expect_error(lapidary_command({"run", model_, "-p", "x", "--draft-model", "gone.lap"}), 66,
+               "gone.lap");
+  expect_error(lapidary_command({"export", assistant, "--to", "hf", "-o", folder_->file("hf")}), 64,
+               "an assistant");
+  const Outcome inspected = lapidary_command({"inspect", assistant});
+  EXPECT_NE(inspected.out.find("an assistant of a model with d_model 192"), std::string::npos);
+
+  std::ofstream(folder_->file("in.jsonl")) << R"({"id": 1, "prompt": "Count: 1 2 3", "seed": 2})";
+  std::string said[2];
+  for (const bool ahead : {false, true}) {
+    const std::string out = folder_->file(ahead ? "ahead.jsonl" : "plain.jsonl");
+    std::vector<std::string> batch{"run", model_, "--batch", folder_->file("in.jsonl"),
+                                   "-o",  out,    "--quiet"};
+    if (ahead) batch.insert(batch.end(), {"--draft-model", w4});
+    ASSERT_EQ(lapidary_command(batch).status, 0);
+    std::getline(std::ifstream(out), said[ahead]);
+  }
+  EXPECT_FALSE(said[0].empty());
+  EXPECT_EQ(said[1], said[0]);
+}
+
 TEST_F(Cli, MissingFilesAre66AndBadFilesAre65) {
   expect_error(lapidary_command({"inspect", "/nowhere/x.lap"}), 66, "/nowhere/x.lap");
   expect_error(lapidary_command({"convert", "/nowhere", "-o", "x.lap"}), 66, "/nowhere");

@@ -88,6 +88,24 @@ TEST_F(Serve, ManyClientsGetWhatOneGets) {
   EXPECT_EQ(together, alone);
 }
 
+TEST_F(Serve, AnAssistantChangesNoAnswer) {
+  const TemporaryFolder folder;
+  const std::string assistant = folder.file("assistant.lap");
+  ASSERT_EQ(lapidary_command({"convert", data_path("tiny-assistant"), "-o", assistant}).status, 0);
+  ServerProcess plain({model_}), ahead({model_, "--draft-model", "nano-e=" + assistant});
+  ASSERT_GT(plain.port(), 0);
+  ASSERT_GT(ahead.port(), 0);
+  for (int i = 0; i < 4; ++i) {
+    const std::string body = question(kReverse, Json{{"temperature", 0.5 * i}, {"seed", i}});
+    EXPECT_EQ(answer(ahead.port(), body), answer(plain.port(), body));
+  }
+  const std::string metrics = fetch(ahead.port(), "GET", "/metrics").body;
+  const std::string name = "lapidary_accepted_tokens_total{model=\"nano-e\"} ";
+  const size_t at = metrics.find(name);
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_GT(std::stoi(metrics.substr(at + name.size())), 0);
+}
+
 TEST_F(Serve, ModelsAreLoadedOnDemandWithinTheMemory) {
   // One takes 7.0 MB, with its sequence: there is room for one of the two.
   ServerProcess two({model_, "--model", "other=" + model_, "--memory", "10MB", "--parallel", "1",
@@ -120,6 +138,9 @@ TEST_F(Serve, ModelsAreLoadedOnDemandWithinTheMemory) {
 }
 
 TEST_F(Serve, WrongOptionsAreOneLine) {
+  expect_error(lapidary_command({"serve", model_, "--draft-model", "other=x.lap"}), 64, "other");
+  expect_error(lapidary_command({"serve", model_, "--draft-model", model_}), 64,
+               "not an assistant");
   expect_error(lapidary_command({"serve"}), 64, "needs a model");
   expect_error(lapidary_command({"serve", "/nowhere/x.lap"}), 66, "/nowhere/x.lap");
   expect_error(lapidary_command({"serve", model_, "--model", "x=/nowhere/y.lap"}), 66, "/nowhere");

@@ -149,12 +149,6 @@ void add_batch_options(CLI::App& command, BatchOptions& options) {
       ->type_name("N")
       ->check(CLI::Range(1, EngineOptions().max_logits))
       ->capture_default_str();
-  command
-      .add_option("--draft", options.draft_tokens,
-                  "Guess up to N tokens ahead in --batch; answers stay the same")
-      ->type_name("N")
-      ->check(CLI::Range(0, kRollbackTokens - 1))
-      ->capture_default_str();
 }
 
 void print_summary(const BatchRun& run, const BatchSummary& done, const OutputOptions& out) {
@@ -187,7 +181,6 @@ BatchSummary run_batch(Engine& engine, const BatchRun& run, const Events& events
   SchedulerOptions serving = run.scheduler;
   serving.max_running = run.files.parallel;
   serving.max_waiting = 2 * run.files.parallel;
-  serving.draft_tokens = run.files.draft_tokens;
   serving.prefix_bytes = kPrefixBytes;
   Scheduler scheduler(engine, serving);
 

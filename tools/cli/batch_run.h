@@ -13,7 +13,7 @@ namespace lapidary {
 
 struct BatchOptions {
   std::string input, output;
-  int parallel = 16, draft_tokens = 0;
+  int parallel = 16;
 };
 void add_batch_options(CLI::App& command, BatchOptions& options);
 
@@ -24,7 +24,7 @@ struct BatchRun {
   std::string system, tools_json;
   std::shared_ptr<const Adapter> adapter;
   std::shared_ptr<const Constraint> constraint;
-  SchedulerOptions scheduler;  // context and KV cache; the rest follows from the options
+  SchedulerOptions scheduler;  // context, KV cache, guesses; the rest follows from the options
 };
 
 struct BatchSummary {

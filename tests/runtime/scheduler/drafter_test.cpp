@@ -1,5 +1,5 @@
 // Guessed tokens: quicker, and never another answer, greedy or sampled.
-#include "runtime/scheduler/drafter.h"
+#include "runtime/drafter.h"
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@ namespace lapidary {
 namespace {
 
 std::vector<int32_t> guess(LookupDrafter& drafter, std::vector<int32_t> tokens, int64_t most) {
-  static const Sequence none(converted_model("nano-e")->config(), 1, {}, 1);
+  static Sequence none(converted_model("nano-e")->config(), 1, {}, 1);
   std::vector<int32_t> draft;
   drafter.guess({tokens, none}, most, draft);
   return draft;
@@ -104,6 +104,45 @@ TEST(Drafter, AnswersAreThoseWithoutGuesses) {
     EXPECT_GT(counters.accepted_tokens, 50u);
     EXPECT_GT(counters.drafted_tokens, counters.accepted_tokens);
     EXPECT_LT(counters.steps, counters.new_tokens);
+  }
+}
+
+// An assistant for several answers at once: whose state and memory it reads is each answer's own.
+TEST(Drafter, AnAssistantLeavesAnswersAsTheyAre) {
+  const TemporaryFolder folder;
+  convert(*HfSource::open(data_path("tiny-assistant")), folder.file("a.lap"), {});
+  const auto model = converted_model("nano-e");
+  const auto adapter = Adapter::load(data_path("nano-e/reference/lora_final"), *model);
+  Engine plain(model, {.n_threads = 2, .max_batch_tokens = 50});
+  for (const char* kv : {"off", "k4v3"}) {
+    Engine engine(model, {.n_threads = 2, .max_batch_tokens = 64, .max_logits = 32});
+    const auto assistant = Assistant::load(folder.file("a.lap"), engine);
+    Collector collector;
+    std::vector<Request> requests;
+    Scheduler scheduler(engine, {.context = 300,
+                                 .max_running = 3,
+                                 .prefix_bytes = 1 << 28,
+                                 .draft_tokens = 5,
+                                 .assistant = assistant.get(),
+                                 .kv = parse_kv_code(kv)});
+    for (size_t i = 0; i < 8; ++i) {
+      Request r;
+      r.prompt = model->tokenizer().encode(i % 2 ? "The option is used to" : "1 2 3 4 5 6 7 8");
+      r.max_tokens = 100 + int64_t(10 * i);
+      r.sampling.seed = i;
+      r.sampling.greedy = i % 3 == 0;
+      r.sampling.temperature = 0.6f;
+      if (i % 4 == 1) r.adapter = adapter;
+      requests.push_back(r);
+      collector.add(r);
+      scheduler.submit(std::move(r));
+    }
+    for (size_t i = 0; i < requests.size(); ++i)
+      EXPECT_EQ(collector.wait(i).tokens, alone(plain, requests[i], 300, parse_kv_code(kv)).tokens)
+          << kv << " " << i;
+    const SchedulerCounters counters = scheduler.counters();
+    EXPECT_GT(counters.accepted_tokens, counters.drafted_tokens / 5);
+    EXPECT_GT(counters.drafted_tokens, 100u);
   }
 }
 

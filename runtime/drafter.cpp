@@ -1,5 +1,5 @@
 // The index of prompt lookup grows with the text; a token is entered once per length of run.
-#include "runtime/scheduler/drafter.h"
+#include "runtime/drafter.h"
 
 #include <algorithm>
 

@@ -16,16 +16,20 @@
 namespace lapidary {
 
 // What a drafter may look at: the text so far, prompt and answer, of which the sequence holds all
-// tokens but the last.
+// tokens but the last. It changes nothing.
 struct DraftContext {
   std::span<const int32_t> tokens;
-  const Sequence& sequence;
+  Sequence& sequence;
+  // [d_model]: the final norm's output of the last token that the sequence holds; empty unless
+  // wants_state().
+  std::span<const float> state = {};
 };
 
 // One for each answer.
 class Drafter {
  public:
   virtual ~Drafter() = default;
+  virtual bool wants_state() const { return false; }
   // Appends up to `most` tokens that may come next to `draft`, which may hold some already.
   virtual void guess(const DraftContext& context, int64_t most, std::vector<int32_t>& draft) = 0;
 };
