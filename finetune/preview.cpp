@@ -44,6 +44,9 @@ void preview_file(const std::string& path, int64_t count, const ExampleMaker& ma
   }
   if (reader.line_number() == 0)
     fail(ErrorCode::kBadData, "{}: no examples; the file is empty", path);
+  if (counts.n_examples == 0)
+    fail(ErrorCode::kBadData,
+         "{}: no example has anything to learn within the context; use a larger --context", path);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -13,6 +14,7 @@
 #include "quantize/merge_rounding.h"
 #include "quantize/quantize.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/keep_inputs.h"
 #include "tools/cli/memory_table.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/recipe.h"
@@ -59,6 +61,7 @@ struct FinetuneCommand {
       return 0;
     }
     if (options.data.empty()) fail(ErrorCode::kUsage, "finetune needs --data FILE.jsonl");
+    if (!html.empty()) check_page();
     if (n_preview > 0) return show_preview();
     if (options.output.empty()) fail(ErrorCode::kUsage, "finetune needs -o DIR");
     options.recipe = resolved_recipe(sub);
@@ -93,6 +96,20 @@ struct FinetuneCommand {
                share, report.tokens_per_second,
                format_bytes(static_cast<double>(peak_rss_bytes())));
     return 0;
+  }
+
+  // Before hours of training, not after.
+  void check_page() const {
+    std::vector<std::string> inputs{options.model,      options.data,
+                                    options.eval_data,  options.eval_general,
+                                    options.gate_tasks, options.replay_prompts};
+    for (const std::string& general : options.general)  // FILE or FILE=WEIGHT
+      for (const size_t end : {general.size(), general.rfind('=')})
+        inputs.push_back(general.substr(0, end));
+    refuse_to_replace(html, inputs);
+    const std::string folder = std::filesystem::path(html).parent_path().string();
+    if (!folder.empty() && folder != options.output && !path_exists(folder))
+      fail(ErrorCode::kNotFound, "--html {}: there is no folder {}", html, folder);
   }
 
   int show_preview() const {

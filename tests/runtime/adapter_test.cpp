@@ -157,6 +157,45 @@ TEST(Adapter, ScalesRowsByDorasMagnitudes) {
   EXPECT_GT(largest_difference(logits_of(engine, ids, KvCode::kF32), want), 0.05);
 }
 
+// Adapters of different ranks and kinds in one batch: each row computes what it does alone.
+TEST(Adapter, SeveralServeOneBatchWithoutTouchingEachOther) {
+  const auto model = converted_model("nano-e");
+  PeftAdapter narrow = read_peft(kReference + "lora_final");
+  narrow.config.rank = 1;
+  for (LoraModule& m : narrow.modules) {  // the first rank alone, at twice the scale
+    std::vector<float> b;
+    for (int64_t row = 0; row < m.out; ++row) b.push_back(m.b[static_cast<size_t>(row * m.rank)]);
+    m.b = std::move(b);
+    m.a.resize(static_cast<size_t>(m.in));
+    m.rank = 1;
+    m.scale *= 2;
+  }
+  const std::shared_ptr<const Adapter> adapters[] = {
+      nullptr, Adapter::load(kReference + "lora_final", *model),
+      Adapter::make(dora_on_o_proj(*model, 1.1), *model, "dora"),
+      Adapter::make(narrow, *model, "narrow")};
+  Engine engine(model, small_engine());
+  std::vector<int32_t> ids = first_batch_row();
+  ids.resize(20);
+  const auto last = static_cast<int64_t>(ids.size()) - 1;
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  std::vector<BatchItem> batch;
+  for (const auto& adapter : adapters) {
+    sequences.push_back(engine.new_sequence(100, KvCode::kBF16));
+    batch.push_back({sequences.back().get(), ids, last, adapter.get()});
+  }
+  const std::span<const float> all = engine.step(batch);
+  const std::vector<float> together(all.begin(), all.end());
+  const size_t vocab = together.size() / std::size(adapters);
+  std::vector<std::vector<float>> alone;
+  for (size_t i = 0; i < std::size(adapters); ++i) {
+    std::vector<float> logits = logits_of(engine, ids, KvCode::kBF16, 0, adapters[i].get());
+    alone.emplace_back(logits.end() - static_cast<int64_t>(vocab), logits.end());
+    EXPECT_TRUE(std::equal(alone[i].begin(), alone[i].end(), together.begin() + i * vocab)) << i;
+    for (size_t j = 0; j < i; ++j) EXPECT_NE(alone[i], alone[j]) << i << " " << j;
+  }
+}
+
 TEST(Adapter, IsTiedToItsBase) {
   const auto model = converted_model("nano-e");
   PeftAdapter peft = read_peft(kReference + "lora_init");

@@ -1,120 +1,15 @@
 // Fine-tuning through the binary, where it hurts: killed at any moment, on a full disk, in two
 // processes of which one dies, with data that is wrong.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
-#include <fstream>
 #include <future>
-#include <sstream>
 
-#include "convert/convert.h"
-#include "convert/hf_source.h"
-#include "tests/test_data.h"
-#include "tests/tools/command_runner.h"
+#include "tests/tools/finetune_fixture.h"
 
 namespace lapidary {
 namespace {
-
-namespace fs = std::filesystem;
-
-std::string contents(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-int free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  ::bind(fd, reinterpret_cast<sockaddr*>(&address), length);
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
-
-class FinetuneCli : public ::testing::Test {
- protected:
-  FinetuneCli() {
-    model_ = folder_.file("nano-e.lap");
-    convert(*HfSource::open(data_path("nano-e")), model_, {});
-    std::ofstream data(folder_.file("data.jsonl"));
-    for (int i = 0; i < 60; ++i)
-      data << R"({"prompt": "How many letters has )" << std::string(1 + i % 9, 'x')
-           << R"(?", "completion": ")" << 1 + i % 9 << "\"}\n";
-    std::ifstream skills(data_path("skills.jsonl"));
-    std::ofstream general(folder_.file("general.jsonl"));
-    std::string line;
-    for (int i = 0; i < 40 && std::getline(skills, line); ++i) general << line << "\n";
-  }
-
-  std::vector<std::string> command(const std::string& output,
-                                   const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> all{"finetune",
-                                 model_,
-                                 "--data",
-                                 folder_.file("data.jsonl"),
-                                 "--general",
-                                 folder_.file("general.jsonl"),
-                                 "--kl-to-base",
-                                 "0.5",
-                                 "--steps",
-                                 "16",
-                                 "--context",
-                                 "128",
-                                 "--batch-tokens",
-                                 "160",
-                                 "--rank",
-                                 "4",
-                                 "--lr",
-                                 "0.002",
-                                 "--eval-steps",
-                                 "4",
-                                 "--hold-out",
-                                 "20",
-                                 "--gate-nats",
-                                 "9",
-                                 "--threads",
-                                 "1",
-                                 "-o",
-                                 folder_.file(output)};
-    all.insert(all.end(), more.begin(), more.end());
-    return all;
-  }
-  std::string result(const std::string& output) const {
-    std::string all;
-    for (const char* file : {"/adapter_model.safetensors", "/adapter_config.json", "/log.jsonl",
-                             "/lapidary.json", "/probe.safetensors"})
-      all += contents(folder_.file(output) + file);
-    return all;
-  }
-  // The losses of a log, one per line.
-  std::vector<double> losses(const std::string& output) const {
-    std::istringstream log(contents(folder_.file(output) + "/log.jsonl"));
-    std::vector<double> all;
-    for (std::string line; std::getline(log, line);)
-      if (const size_t at = line.find("\"loss\":"); at != std::string::npos)
-        all.push_back(std::stod(line.substr(at + 7)));
-    return all;
-  }
-  RunLimits process(int rank, int port) const {
-    RunLimits limits;
-    limits.environment = {"RANK=" + std::to_string(rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
-                          "MASTER_PORT=" + std::to_string(port)};
-    return limits;
-  }
-
-  TemporaryFolder folder_;
-  std::string model_;
-};
 
 TEST_F(FinetuneCli, KilledAgainAndAgainItEndsWithTheSameBytes) {
   const auto start = std::chrono::steady_clock::now();
