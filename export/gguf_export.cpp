@@ -8,9 +8,9 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <memory>
 
 #include "export/exact_blocks.h"
-#include "export/ggml_encode.h"
 #include "export/gguf_metadata.h"
 #include "export/gguf_tokenizer.h"
 #include "export/modelfile.h"
@@ -18,6 +18,7 @@
 #include "formats/file.h"
 #include "formats/gguf.h"
 #include "formats/gguf_names.h"
+#include "kernels/ggml_encode.h"
 #include "kernels/thread_pool.h"
 
 namespace lapidary {
@@ -28,6 +29,7 @@ constexpr int64_t kChunkValues = int64_t{2} << 20;
 struct Plan {
   GgufPlace place;
   bool exact_copy = false;  // integers move as they are
+  std::shared_ptr<const ReadFile> rounded;
 };
 
 bool is_lossless(Code code, GgmlType type) {
@@ -74,15 +76,20 @@ class Exporter {
 
  private:
   void plan(const LapTensor& t) {
-    Plan plan{gguf_place(model_.metadata().config, t.name)};
+    Plan plan;
+    plan.place = gguf_place(model_.metadata().config, t.name);
     GgufTensor out{plan.place.name, t.shape, GgmlType::kF32};
     if (plan.place.matrix) {
       out.type = fitting_type(options_.type.value_or(nearest_type(t.code)), t.shape.back());
+      const auto own = options_.types.find(t.name);
+      if (own != options_.types.end()) out.type = own->second;
+      const auto file = options_.rounded.find(t.name);
+      if (file != options_.rounded.end()) plan.rounded = std::make_shared<ReadFile>(file->second);
       const std::optional<GgmlType> exact = exact_type(model_, t);
       plan.exact_copy = exact && *exact == out.type;
     }
     report_.tensors.push_back(
-        {out.name, t.code, out.type, plan.exact_copy || is_lossless(t.code, out.type)});
+        {out.name, t.name, t.code, out.type, plan.exact_copy || is_lossless(t.code, out.type)});
     plans_.push_back(std::move(plan));
     tensors_.push_back(std::move(out));
   }
@@ -105,7 +112,9 @@ class Exporter {
       events.poll();
       const int64_t count = std::min(chunk, t.rows() - first);
       blocks_.resize(static_cast<size_t>(count) * t.row_bytes());
-      if (plans_[index].exact_copy)
+      if (plans_[index].rounded)
+        copy_rounded(index, first, count);
+      else if (plans_[index].exact_copy)
         copy_exact(index, first, count);
       else
         encode(index, first, count);
@@ -121,6 +130,17 @@ class Exporter {
     for (int64_t row = 0; row < count; ++row)
       copy_exact_rows(model_, model_.index()[index], source_row(place, first + row), 1,
                       std::span(blocks_).subspan(static_cast<size_t>(row) * row_bytes, row_bytes));
+  }
+
+  void copy_rounded(size_t index, int64_t first, int64_t count) {
+    const Plan& plan = plans_[index];
+    const uint64_t row_bytes = tensors_[index].row_bytes();
+    if (plan.place.interleaved_head == 0)
+      return plan.rounded->read_at(static_cast<uint64_t>(first) * row_bytes, blocks_);
+    for (int64_t row = 0; row < count; ++row)
+      plan.rounded->read_at(
+          static_cast<uint64_t>(source_row(plan.place, first + row)) * row_bytes,
+          std::span(blocks_).subspan(static_cast<uint64_t>(row) * row_bytes, row_bytes));
   }
 
   void encode(size_t index, int64_t first, int64_t count) {
@@ -172,13 +192,6 @@ GgmlType nearest_type(Code code) {
       GgmlType::kQ5_K, GgmlType::kQ4_K, GgmlType::kQ3_K, GgmlType::kQ4_0, GgmlType::kQ8_0,
       GgmlType::kQ3_K, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K};
   return kNearest[static_cast<size_t>(code)];
-}
-
-GgmlType fitting_type(GgmlType type, int64_t k) {
-  if (k % traits(type).block_values == 0) return type;
-  if (k % 32 != 0) return GgmlType::kF16;
-  const bool small = type == GgmlType::kQ4_K || type == GgmlType::kQ3_K;
-  return small ? GgmlType::kIQ4_NL : GgmlType::kQ8_0;
 }
 
 GgufExportReport export_gguf(const LapReader& model, const std::string& output,

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,13 +21,18 @@ struct GgufExportOptions {
   // Type of every matrix. Nothing: each tensor gets the type nearest to its code (see
   // nearest_type).
   std::optional<GgmlType> type;
+  // By our names: types of single tensors, and files that hold a tensor's blocks already, row after
+  // row in our order (rounding with error feedback is not export's).
+  std::map<std::string, GgmlType> types = {};
+  std::map<std::string, std::string> rounded = {};
   int n_threads = 0;    // 0: all cores
   ModelCard card = {};  // what the caller knows; the rest is filled in
 };
 
 struct GgufExportReport {
   struct Tensor {
-    std::string name;  // in the GGUF file
+    std::string name;    // in the GGUF file
+    std::string source;  // ours
     Code code;
     GgmlType type;
     bool exact;  // every weight has the value it had
@@ -40,9 +46,6 @@ struct GgufExportReport {
 // The GGUF type for a weight code: floats stay what they are; w8x, w8 -> Q8_0; w6 -> Q6_K; w5 ->
 // Q5_K; w4x -> Q4_0; w4 -> Q4_K; w3 -> Q3_K.
 GgmlType nearest_type(Code code);
-
-// Rows that are not whole blocks of 256 take the 32-wide type of about the same size.
-GgmlType fitting_type(GgmlType type, int64_t k);
 
 GgufExportReport export_gguf(const LapReader& model, const std::string& output,
                              const GgufExportOptions& options, const Events& events);

@@ -150,6 +150,8 @@ uint32_t file_type(GgmlType type) {
       return 2;
     case GgmlType::kQ8_0:
       return 7;
+    case GgmlType::kQ5_0:
+      return 8;
     case GgmlType::kQ3_K:
       return 12;
     case GgmlType::kQ4_K:
@@ -160,6 +162,8 @@ uint32_t file_type(GgmlType type) {
       return 18;
     case GgmlType::kIQ4_NL:
       return 25;
+    case GgmlType::kIQ4_XS:
+      return 30;
     case GgmlType::kBF16:
       return 32;
     default:

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "export/group_fit.h"
+#include "kernels/group_fit.h"
 #include "formats/dtype.h"
 #include "formats/error.h"
 

@@ -24,6 +24,17 @@ void pack_q8_0(uint16_t scale, std::span<const int8_t, 32> q, uint8_t* out);
 // Two nibbles per byte, values j and j + 16: Q4_0 (value = scale * (q - 8)) and IQ4_NL (levels).
 void pack_nibbles(uint16_t scale, std::span<const uint8_t, 32> q, uint8_t* out);
 
+// Q5_0: value = scale * (q - 16), q in [0, 31].
+void pack_q5_0(uint16_t scale, std::span<const uint8_t, 32> q, uint8_t* out);
+
+// IQ4_XS: value = scale * scales[i / 32] * kIq4Levels[q[i]], scales in [-32, 31].
+struct Iq4XsBlock {
+  uint16_t scale = 0;
+  int8_t scales[8] = {};
+  uint8_t q[256] = {};
+};
+void pack(const Iq4XsBlock& block, uint8_t* out);
+
 // value = scale * scales[i / 16] * q[i], q in [-32, 31].
 struct Q6KBlock {
   uint16_t scale = 0;

@@ -48,6 +48,27 @@ void pack_nibbles(uint16_t scale, std::span<const uint8_t, 32> q, uint8_t* out) 
   for (int j = 0; j < 16; ++j) out[2 + j] = static_cast<uint8_t>(q[j] | q[j + 16] << 4);
 }
 
+void pack_q5_0(uint16_t scale, std::span<const uint8_t, 32> q, uint8_t* out) {
+  put_u16(scale, out);
+  std::memset(out + 2, 0, 4);
+  for (int j = 0; j < 32; ++j) out[2 + j / 8] |= static_cast<uint8_t>((q[j] >> 4) << (j % 8));
+  for (int j = 0; j < 16; ++j)
+    out[6 + j] = static_cast<uint8_t>((q[j] & 15) | (q[j + 16] & 15) << 4);
+}
+
+void pack(const Iq4XsBlock& block, uint8_t* out) {
+  put_u16(block.scale, out);
+  std::memset(out + 2, 0, 6);
+  for (int g = 0; g < 8; ++g) {
+    const int scale = block.scales[g] + 32;
+    out[4 + g / 2] |= static_cast<uint8_t>((scale & 15) << (4 * (g % 2)));
+    out[2 + g / 4] |= static_cast<uint8_t>((scale >> 4) << (2 * (g % 4)));
+    for (int j = 0; j < 16; ++j)
+      out[8 + 16 * g + j] =
+          static_cast<uint8_t>(block.q[32 * g + j] | block.q[32 * g + j + 16] << 4);
+  }
+}
+
 void pack(const Q6KBlock& block, uint8_t* out) {
   std::memset(out, 0, 192);
   for (int i = 0; i < 256; ++i) {

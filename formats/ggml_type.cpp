@@ -49,4 +49,19 @@ std::optional<GgmlType> parse_ggml_type(std::string_view name) {
   return std::nullopt;
 }
 
+GgmlType fitting_type(GgmlType type, int64_t k) {
+  if (k % traits(type).block_values == 0) return type;
+  if (k % 32 != 0) return GgmlType::kF16;
+  switch (type) {
+    case GgmlType::kQ3_K:
+    case GgmlType::kIQ4_XS:
+    case GgmlType::kQ4_K:
+      return GgmlType::kIQ4_NL;
+    case GgmlType::kQ5_K:
+      return GgmlType::kQ5_0;
+    default:
+      return GgmlType::kQ8_0;
+  }
+}
+
 }  // namespace lapidary

@@ -40,4 +40,8 @@ const GgmlTraits& traits(GgmlType type);
 // "q4_k" or "Q4_K".
 std::optional<GgmlType> parse_ggml_type(std::string_view name);
 
+// Rows that are not whole blocks of 256 take the 32-wide type of about the same size, below that
+// f16.
+GgmlType fitting_type(GgmlType type, int64_t k);
+
 }  // namespace lapidary

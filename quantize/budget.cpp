@@ -21,15 +21,6 @@ constexpr uint64_t kHeadGrowth = 8192;
 // A correction after the first measurement, and one more for what the correction moved.
 constexpr int kMostChecks = 3;
 
-std::vector<int32_t> tokens_of(const std::string& base, const std::string& text) {
-  const auto model = Model::load(base);
-  if (!model->has_tokenizer())
-    fail(ErrorCode::kBadData, "{}: has no tokenizer, which measuring on text needs", base);
-  const ModelMetadata& metadata = model->file().metadata();
-  return text.empty() ? builtin_calibration_tokens(model->tokenizer(), metadata)
-                      : calibration_tokens(model->tokenizer(), metadata, text);
-}
-
 class Chooser {
  public:
   Chooser(const ModelSource& source, const std::string& base, const QuantizeOptions& options,
@@ -38,7 +29,7 @@ class Chooser {
     probe_.base = base;
     probe_.scratch = budget.scratch;
     probe_.codes = budget.codes.empty() ? allocatable_codes() : budget.codes;
-    probe_.tokens = tokens_of(base, budget.text);
+    probe_.tokens = budget_tokens(base, budget.text);
     probe_.n_tokens = budget.n_tokens;
     costs_ = measure_costs(source, options, probe_, events);
     if (std::all_of(costs_.begin(), costs_.end(), [](const auto& t) { return t.fixed; }))
@@ -256,6 +247,15 @@ class Chooser {
 };
 
 }  // namespace
+
+std::vector<int32_t> budget_tokens(const std::string& base, const std::string& text) {
+  const auto model = Model::load(base);
+  if (!model->has_tokenizer())
+    fail(ErrorCode::kBadData, "{}: has no tokenizer, which measuring on text needs", base);
+  const ModelMetadata& metadata = model->file().metadata();
+  return text.empty() ? builtin_calibration_tokens(model->tokenizer(), metadata)
+                      : calibration_tokens(model->tokenizer(), metadata, text);
+}
 
 Allocation allocate(const ModelSource& source, const std::string& source_path,
                     const QuantizeOptions& options, const BudgetOptions& budget,

@@ -57,6 +57,10 @@ struct Allocation {
   std::vector<std::pair<Code, CurvePoint>> uniform;  // one code for everything
 };
 
+// Tokens of `text`, or of the built-in text when it is empty, by the tokenizer of a .lap. Throws
+// kBadData when it has none.
+std::vector<int32_t> budget_tokens(const std::string& base, const std::string& text);
+
 // `source_path` names the .lap or folder that `source` reads. Throws kUsage for a budget below the
 // smallest codes or a limit that the best codes exceed, saying what is possible, and for a source
 // that is packed already.

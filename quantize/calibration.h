@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
+
+#include "formats/ggml_type.h"
 
 namespace lapidary {
 
@@ -14,6 +17,9 @@ struct CalibrationOptions {
   bool sequential = true;  // a layer's inputs come from already quantized layers
   bool resume = false;     // continue what a run with the same options left beside the output
   uint64_t memory_bytes = uint64_t{16} << 30;  // refuse to need more
+  // By name: tensors rounded to GGUF blocks (ggml_rounder.h), whatever code their entry says.
+  // REQUIRES of these: a code that packs, not rotated.
+  std::map<std::string, GgmlType> ggml_types = {};
 };
 
 // Damping of Hessians, relative to the mean of their diagonals (GPTQ's).

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "formats/error.h"
+#include "formats/float_codes.h"
+#include "formats/ggml_blocks.h"
 #include "kernels/kernels.h"
 #include "quantize/lattice.h"
 
@@ -72,8 +74,7 @@ void Calibrator::before_layers() {
     round_groups();
   }
   // One layer's rows of it must be whole panels to be used alone.
-  if (options_.sequential && model.config().ple_width % kPanelRows == 0)
-    store_.replace(tensor, entries_[tensor], folder_.get(tensor));
+  if (options_.sequential && model.config().ple_width % kPanelRows == 0) put_back(tensor);
   walk_.load_rest();
 }
 
@@ -92,8 +93,7 @@ void Calibrator::layer(int index) {
   round_groups();
   if (options_.sequential) {
     for (const size_t tensor : tensors)
-      if (folder_.pieces().contains(tensor))
-        store_.replace(tensor, entries_[tensor], folder_.get(tensor));
+      if (folder_.pieces().contains(tensor)) put_back(tensor);
     walk_.load_layer(index);
     states_.run_layer(walk_, index, /*keep=*/true,
                       [&](int64_t window) { progress(window, 1, index); });
@@ -221,7 +221,8 @@ void Calibrator::round_group(Group& group) {
     const Place& place = places_.at(view);
     const LapTensor& entry = entries_[place.tensor];
     auto found = roundings_.find(place.tensor);
-    if (found == roundings_.end()) found = roundings_.try_emplace(place.tensor, entry).first;
+    if (found == roundings_.end())
+      found = roundings_.try_emplace(place.tensor, entry, ggml_type(place.tensor)).first;
     FloatRows rows = store_.rows(place.tensor);
     const int64_t n_rows = entry.shape[entry.shape.size() - 2];
     rows.bytes += place.matrix * n_rows * rows.k * traits(rows.code).bits / 8;
@@ -241,6 +242,35 @@ void Calibrator::finish(size_t tensor) {
   const TensorRounding& rounding = roundings_.at(tensor);
   folder_.put(tensor, rounding.stored(), rounding.loss());
   roundings_.erase(tensor);
+}
+
+std::optional<GgmlType> Calibrator::ggml_type(size_t tensor) const {
+  const auto found = options_.ggml_types.find(entries_[tensor].name);
+  if (found == options_.ggml_types.end()) return std::nullopt;
+  return found->second;
+}
+
+// The layer runs on with what the tensor has become; no kernel reads GGUF blocks, so these become
+// bf16, whose rounding is small beside theirs.
+void Calibrator::put_back(size_t tensor) {
+  const LapTensor& entry = entries_[tensor];
+  const std::vector<uint8_t> stored = folder_.get(tensor);
+  const std::optional<GgmlType> type = ggml_type(tensor);
+  if (!type) return store_.replace(tensor, entry, stored);
+  LapTensor floats = entry;
+  floats.code = Code::kBF16;
+  floats.layout = Layout::kPlain;
+  floats.rotated = false;
+  std::vector<uint8_t> bytes(static_cast<size_t>(entry.elements()) * 2);
+  const size_t k = static_cast<size_t>(entry.shape.back()), n_rows = bytes.size() / 2 / k,
+               row_bytes = stored.size() / n_rows;
+  walk_.pool().run(static_cast<int64_t>(n_rows), [&](int64_t r) {
+    std::vector<float> row(k);
+    const size_t at = static_cast<size_t>(r);
+    decode_blocks(*type, std::span(stored).subspan(at * row_bytes, row_bytes), row);
+    encode_floats(Code::kBF16, row, std::span(bytes).subspan(at * k * 2, k * 2));
+  });
+  store_.replace(tensor, floats, bytes);
 }
 
 void Calibrator::progress(int64_t window, int pass, int layer) {

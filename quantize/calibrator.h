@@ -12,7 +12,9 @@
 // no token reached has the mean alone.
 #pragma once
 
+#include <functional>
 #include <map>
+#include <string>
 #include <vector>
 
 #include "formats/events.h"
@@ -60,6 +62,8 @@ class Calibrator {
   void round_groups();
   void round_group(Group& group);
   void finish(size_t tensor);
+  void put_back(size_t tensor);
+  std::optional<GgmlType> ggml_type(size_t tensor) const;
   void progress(int64_t window, int pass, int layer);
 
   const ModelSource& source_;
@@ -79,5 +83,15 @@ class Calibrator {
   std::map<const MatrixView*, Group> groups_;   // by their first matrix that is wanted
   std::map<size_t, TensorRounding> roundings_;  // under way
 };
+
+// Rounds what calibration can round, into a folder beside the output, then writes the file. Layers
+// that are finished outlive an interruption and a full disk: hours of work are not lost with them.
+void calibrate_and_write(const ModelSource& source, const std::string& output,
+                         const std::vector<LapTensor>& entries, const CalibrationWindows& text,
+                         const CalibrationOptions& options, int n_threads, const Events& events,
+                         const std::function<void(const WorkFolder&)>& write);
+
+// For provenance: "rounding with error feedback, calibrated on ...".
+std::string describe_calibration(const CalibrationOptions& options, const CalibrationWindows& text);
 
 }  // namespace lapidary

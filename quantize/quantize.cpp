@@ -189,10 +189,7 @@ bool is_packed(const ModelSource& source) {
 
 std::string describe_rounding(const QuantizeOptions& options, const CalibrationWindows& text) {
   if (!options.calibration) return "rounding with a scale search, no calibration";
-  return fmt::format(
-      "rounding with error feedback, calibrated on {} tokens of {} (hash {}) in windows of {}{}",
-      text.n_tokens, options.calibration->text_name, text.hash, options.calibration->context,
-      options.calibration->sequential ? "" : ", inputs from the exact model");
+  return describe_calibration(*options.calibration, text);
 }
 
 // The codes of what is packed, those of the most weights first: "t4, w8".
@@ -262,28 +259,6 @@ void write_file(const ModelSource& source, const std::string& output,
   report.file_bytes = writer.file_bytes();
 }
 
-// Rounds what calibration can round, into a folder beside the output, then writes the file. Layers
-// that are finished outlive an interruption and a full disk: hours of work are not lost with them.
-void calibrate_and_write(const ModelSource& source, const std::string& output,
-                         const std::vector<LapTensor>& entries, const QuantizeOptions& options,
-                         const CalibrationWindows& text, const Events& events,
-                         QuantizeReport& report) {
-  const CalibrationOptions& calibration = *options.calibration;
-  WorkFolder folder(output, run_identity(source, entries, calibration, text), calibration.resume);
-  try {
-    Calibrator(source, entries, text, calibration, options.n_threads, folder, events).run();
-    write_file(source, output, entries, options, text, &folder, events, report);
-  } catch (const Error& error) {
-    const bool interrupted = error.code() == ErrorCode::kInterrupted;
-    if (!(interrupted || error.code() == ErrorCode::kIo) || folder.layers_done() == 0) throw;
-    folder.keep();
-    fail(error.code(),
-         "{}; {} of {} layers are kept, the same command with --resume goes on from there",
-         interrupted ? "interrupted" : error.what(), folder.layers_done(),
-         source.metadata().config.n_layers());
-  }
-}
-
 }  // namespace
 
 QuantizeReport quantize(const ModelSource& source, const std::string& output,
@@ -295,7 +270,11 @@ QuantizeReport quantize(const ModelSource& source, const std::string& output,
     const CalibrationWindows text = calibration_windows(source, *options.calibration);
     report.memory = plan_calibration_memory(source, entries, *options.calibration, text.n_tokens);
     require_memory(report.memory, options.calibration->memory_bytes);
-    calibrate_and_write(source, output, entries, options, text, events, report);
+    calibrate_and_write(source, output, entries, text, *options.calibration, options.n_threads,
+                        events, [&](const WorkFolder& folder) {
+                          write_file(source, output, entries, options, text, &folder, events,
+                                     report);
+                        });
   } else {
     write_file(source, output, entries, options, {}, nullptr, events, report);
   }

@@ -7,6 +7,7 @@
 
 #include "formats/error.h"
 #include "kernels/kernels.h"
+#include "quantize/ggml_rounder.h"
 #include "quantize/scalar_rounder.h"
 #include "quantize/trellis_rounder.h"
 
@@ -19,15 +20,21 @@ std::unique_ptr<BlockRounder> block_rounder(const PanelStore& store) {
   return std::make_unique<ScalarRounder>(store, ScalarRounding{});
 }
 
+size_t row_bytes(GgmlType type, int64_t k) {
+  return static_cast<size_t>(k / traits(type).block_values * traits(type).block_bytes);
+}
+
 }  // namespace
 
 bool takes_feedback(Code code) { return !traits(code).is_float; }
 
-TensorRounding::TensorRounding(const LapTensor& entry)
+TensorRounding::TensorRounding(const LapTensor& entry, std::optional<GgmlType> ggml)
     : entry_(entry),
       g_(packed_geometry(entry.code, entry.shape[entry.shape.size() - 2], entry.shape.back())),
+      ggml_(ggml),
       n_matrices_(entry.shape.size() == 3 ? entry.shape[0] : 1),
-      stored_(entry.bytes) {
+      stored_(ggml ? static_cast<size_t>(n_matrices_ * g_.rows) * row_bytes(*ggml, g_.k)
+                   : entry.bytes) {
   LAPIDARY_CHECK(takes_feedback(entry.code) && entry.layout == Layout::kPanels);
 }
 
@@ -38,8 +45,6 @@ void TensorRounding::round(int64_t index, const FloatRows& rows, const Factor& f
   const int64_t n_strips = (g_.rows + kStripRows - 1) / kStripRows;
   const int64_t at_once = std::clamp<int64_t>(kStripFloats / strip_floats, 1, n_strips);
   strips_.reserve(at_once, strip_floats);
-  uint8_t* const codes = stored_.data() + index * g_.code_bytes;
-  uint8_t* const meta = stored_.data() + n_matrices_ * g_.code_bytes + index * g_.meta_bytes;
   for (int64_t strip = 0; strip < n_strips; strip += at_once) {
     const int64_t n_here = std::min(at_once, n_strips - strip), first = strip * kStripRows;
     const int64_t n_rows = std::min(n_here * kStripRows, g_.rows - first);
@@ -51,20 +56,33 @@ void TensorRounding::round(int64_t index, const FloatRows& rows, const Factor& f
     });
     fits_ = fits_ && std::all_of(fits.begin(), fits.end(), [](uint8_t f) { return f != 0; });
     if (!fits_) return;
-    const int64_t panel = first / kPanelRows;
-    const int64_t n_panels = (n_rows + kPanelRows - 1) / kPanelRows;
-    const auto part = [&](uint8_t* from, int64_t panel_bytes) {
-      return std::span(from + panel * panel_bytes, static_cast<size_t>(n_panels * panel_bytes));
-    };
-    const auto rounder = block_rounder({g_, entry_.rotated, first, part(codes, g_.panel_code_bytes),
-                                        part(meta, g_.panel_meta_bytes)});
-    const FeedbackLoss loss =
-        round_with_feedback(factor, first, n_rows, strips_.data(), *rounder, scratch, pool);
+    const FeedbackLoss loss = round_with_feedback(factor, first, n_rows, strips_.data(),
+                                                  *rounder(index, first, n_rows), scratch, pool);
     loss_.error += loss.error;
     loss_.energy += loss.energy;
     loss_.plain_error += loss.plain_error;
     loss_.plain_energy += loss.plain_energy;
   }
+}
+
+// Of rows [first, first + n_rows) of matrix `index`.
+std::unique_ptr<BlockRounder> TensorRounding::rounder(int64_t index, int64_t first,
+                                                      int64_t n_rows) {
+  if (ggml_) {
+    const size_t bytes = row_bytes(*ggml_, g_.k);
+    return std::make_unique<GgmlRounder>(
+        *ggml_, g_.k, first,
+        std::span(stored_).subspan(static_cast<size_t>(index * g_.rows + first) * bytes,
+                                   static_cast<size_t>(n_rows) * bytes));
+  }
+  uint8_t* const codes = stored_.data() + index * g_.code_bytes;
+  uint8_t* const meta = stored_.data() + n_matrices_ * g_.code_bytes + index * g_.meta_bytes;
+  const int64_t panel = first / kPanelRows, n_panels = (n_rows + kPanelRows - 1) / kPanelRows;
+  const auto part = [&](uint8_t* from, int64_t panel_bytes) {
+    return std::span(from + panel * panel_bytes, static_cast<size_t>(n_panels * panel_bytes));
+  };
+  return block_rounder({g_, entry_.rotated, first, part(codes, g_.panel_code_bytes),
+                        part(meta, g_.panel_meta_bytes)});
 }
 
 // Sixteen rows at a time, so that what is scattered fills whole cache lines.

@@ -156,6 +156,8 @@ std::string run_identity(const ModelSource& source, const std::vector<LapTensor>
       hash.update({reinterpret_cast<const uint8_t*>(row.data()), row.size() * sizeof(float)});
     }
   }
+  for (const auto& [name, type] : options.ggml_types)
+    add(fmt::format("{} {}", name, traits(type).name));
   add(fmt::format("{} {} {} {} {}", text.hash, options.context, options.sequential, kToolVersion,
                   kernels().name));
   return to_hex(hash.digest());

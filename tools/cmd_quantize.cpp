@@ -1,4 +1,4 @@
-// lapidary quantize: weights to 8, 6, 5, 4 or 3 bits; --dry-run prints what would come out first.
+// lapidary quantize: weights to 8 down to 3 bits; --dry-run prints what would come out first.
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
@@ -19,6 +19,7 @@
 #include "tools/cli/recipe.h"
 #include "tools/cli/source.h"
 #include "tools/commands.h"
+#include "tools/quantize_gguf.h"
 #include "tools/report/quantize_report.h"
 
 namespace lapidary {
@@ -86,6 +87,11 @@ struct QuantizeCommand {
       fail(ErrorCode::kUsage,
            "--kv-budget, --kv-max-kld and --kv-text need --kv auto, and --kv auto "
            "a file to write");
+    if (is_gguf_output(output)) {
+      quantize_to_gguf({source, output, weights, budget, calibrate.resolve(), dry_run,
+                        !kv.empty() || !report_file.empty(), n_threads, out});
+      return 0;
+    }
     QuantizeOptions resolved = options(sub);
     ProgressLine progress(out.quiet);
     const auto model = open_source(source);
@@ -250,7 +256,11 @@ void add_quantize(CLI::App& app, Action& action) {
   sub->add_option("source", command->source, "A .lap file, a Hugging Face folder or a GGUF file")
       ->required()
       ->type_name("SRC");
-  sub->add_option("-o,--output", command->output, "The .lap file to write")->type_name("FILE");
+  sub->add_option(
+         "-o,--output", command->output,
+         "The .lap file to write, or NAME.gguf: rounded to GGUF's own types, which --weights "
+         "and --keep then name (q4_k, iq4_xs, q6_k, ...)")
+      ->type_name("FILE");
   add_weight_options(*sub, command->weights);
   add_budget_options(*sub, command->budget);
   add_calibrate_options(*sub, command->calibrate);
@@ -281,6 +291,7 @@ void add_quantize(CLI::App& app, Action& action) {
       "  lapidary quantize gemma-4-E2B-it -o e2b-w4.lap --dry-run\n"
       "  lapidary quantize model.lap -o model-t4.lap --weights t4 --calibrate builtin\n"
       "  lapidary quantize model.lap -o for-vllm.lap --for vllm --calibrate builtin\n"
+      "  lapidary quantize model.lap -o model.gguf --target-bpw 4.9 --calibrate builtin\n"
       "  lapidary quantize model.lap -o model-16g.lap --target-size 16GiB --calibrate mine.txt\n"
       "  lapidary quantize model.lap -o q.lap --weights w3 --keep 'model.embed_tokens.weight=w6'");
   sub->callback(

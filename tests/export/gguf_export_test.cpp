@@ -96,7 +96,7 @@ TEST_F(GgufExport, EachCodeGetsItsNearestType) {
   // 128 inputs are no whole block of 256.
   EXPECT_EQ(tensor(reader, "blk.0.attn_q.weight").type, GgmlType::kIQ4_NL);
   EXPECT_EQ(fitting_type(GgmlType::kQ4_K, 2816), GgmlType::kQ4_K);
-  EXPECT_EQ(fitting_type(GgmlType::kQ5_K, 704), GgmlType::kQ8_0);
+  EXPECT_EQ(fitting_type(GgmlType::kQ5_K, 704), GgmlType::kQ5_0);
   EXPECT_EQ(fitting_type(GgmlType::kQ8_0, 16), GgmlType::kF16);
 }
 

@@ -10,6 +10,9 @@
 #include "export/hf_export.h"
 #include "export/mlx_export.h"
 #include "formats/dtype.h"
+#include "formats/ggml_blocks.h"
+#include "quantize/gguf_rounding.h"
+#include "quantize/gguf_types.h"
 #include "tests/export/made_models.h"
 
 namespace lapidary {
@@ -90,6 +93,49 @@ TEST_F(MadeFor, CalibratedWeightsAreTheGgufFilesWeights) {
       back->read_rows(i, 0, t.rows(), there);
       EXPECT_EQ(there, values(*model, t.name)) << fixture << " " << t.name;
     }
+  }
+}
+
+// Blocks rounded with feedback stand in the file row by row, interleaved heads of q and k included.
+TEST_F(MadeFor, BlocksRoundedForGgufArriveAsTheyAre) {
+  for (const char* fixture : {"tiny-llama3", "nano-e", "tiny-moe"}) {
+    const auto model = converted(data_path(fixture), folder_);
+    GgufTypeOptions how;
+    how.weights = GgmlType::kIQ4_NL;
+    how.keep = {{"*.o_proj.weight", GgmlType::kQ5_0}};
+    GgufExportOptions options;
+    options.types = choose_gguf_types(*model, folder_.file("m.lap"), how, {});
+    CalibrationOptions calibration;
+    calibration.max_tokens = 300;
+    calibration.context = 100;
+    std::map<std::string, std::vector<float>> expected;
+    round_for_gguf(*model, folder_.file("b.gguf"), options.types, calibration, 2, {},
+                   [&](const GgufRounding& rounding) {
+                     options.rounded = rounding.files;
+                     for (const auto& [name, path] : rounding.files) {
+                       const ReadFile file(path);
+                       std::vector<uint8_t> blocks(file.size_bytes());
+                       file.read_at(0, blocks);
+                       const GgmlTraits& t = traits(options.types.at(name));
+                       expected[name].resize(blocks.size() / static_cast<size_t>(t.block_bytes) *
+                                             static_cast<size_t>(t.block_values));
+                       decode_blocks(t.type, blocks, expected[name]);
+                     }
+                     export_gguf(*model, folder_.file("b.gguf"), options, {});
+                   });
+    EXPECT_GT(expected.size(), 5u) << fixture;
+    const auto back = GgufSource::open(folder_.file("b.gguf"));
+    size_t n_seen = 0;
+    for (size_t i = 0; i < back->tensors().size(); ++i) {
+      const SourceTensor& t = back->tensors()[i];
+      const auto found = expected.find(t.name);
+      if (found == expected.end()) continue;
+      std::vector<float> there(static_cast<size_t>(t.elements()));
+      back->read_rows(i, 0, t.rows(), there);
+      EXPECT_EQ(there, found->second) << fixture << " " << t.name;
+      ++n_seen;
+    }
+    EXPECT_EQ(n_seen, expected.size());
   }
 }
 

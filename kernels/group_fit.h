@@ -1,12 +1,16 @@
-// One group of weights as scale times integers, least squares; private to export/.
+// One group of weights as scale times integers, least squares. private to export/.
 //
 // Sums run in eight lanes that a compiler can keep in vectors; their order is fixed, so results are
 // the same everywhere.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdint>
 #include <span>
+
+#include "formats/ggml_blocks.h"
 
 namespace lapidary {
 
@@ -66,6 +70,49 @@ inline float fit_symmetric(std::span<const float> x, int low, int high) {
     }
   }
   return best_scale;
+}
+
+// Index of the level of IQ4_NL nearest to each integer from -128 to 127. Midpoints between levels
+// are whole or half numbers, so rounding to an integer first moves a decision by half a unit at
+// most.
+inline constexpr std::array<uint8_t, 256> kNearestIq4 = [] {
+  std::array<uint8_t, 256> table{};
+  for (int value = -128; value < 128; ++value) {
+    const auto distance = [&](uint8_t i) {
+      return kIq4Levels[i] < value ? value - kIq4Levels[i] : kIq4Levels[i] - value;
+    };
+    uint8_t& best = table[static_cast<size_t>(value + 128)];
+    for (uint8_t i = 1; i < 16; ++i)
+      if (distance(i) < distance(best)) best = i;
+  }
+  return table;
+}();
+inline uint8_t nearest_iq4(float value) {
+  return kNearestIq4[static_cast<size_t>(round_clamped(value, -128, 127) + 128)];
+}
+
+// x ~ scale * level, of the levels of IQ4_NL.
+inline float fit_iq4(std::span<const float> x) {
+  const float largest = largest_by_magnitude(x);
+  float scale = 0, best_gain = -1;
+  for (int step = 0; step < 18 && largest != 0; ++step) {
+    // The largest value at either end of the levels, or up to a quarter inside or beyond.
+    const float end = step < 9 ? -127.0f - 5.0f * static_cast<float>(step - 4)
+                               : 113.0f + 5.0f * static_cast<float>(step - 13);
+    const float inverse = end / largest;
+    if (!std::isfinite(inverse)) break;
+    float xq = 0, qq = 0;
+    for (const float v : x) {
+      const float level = kIq4Levels[nearest_iq4(v * inverse)];
+      xq += v * level;
+      qq += level * level;
+    }
+    if (xq / qq * xq > best_gain) {
+      best_gain = xq / qq * xq;
+      scale = xq / qq;
+    }
+  }
+  return scale;
 }
 
 struct ScaleAndMinimum {

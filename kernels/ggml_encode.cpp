@@ -1,14 +1,14 @@
 // The encoders, from one scale per 32 to two levels of scales per 256.
-#include "export/ggml_encode.h"
+#include "kernels/ggml_encode.h"
 
 #include <array>
 #include <cstdlib>
 
-#include "export/group_fit.h"
 #include "formats/dtype.h"
 #include "formats/error.h"
 #include "formats/float_codes.h"
 #include "formats/ggml_blocks.h"
+#include "kernels/group_fit.h"
 
 namespace lapidary {
 namespace {
@@ -37,43 +37,32 @@ void encode_q4_0(std::span<const float> x, uint8_t* out) {
   pack_nibbles(scale, q, out);
 }
 
-// Index of the level nearest to each integer from -128 to 127. Midpoints between levels are whole
-// or half numbers, so rounding to an integer first moves a decision by half a unit at most.
-std::array<uint8_t, 256> make_nearest_iq4() {
-  std::array<uint8_t, 256> table{};
-  for (int value = -128; value < 128; ++value)
-    for (uint8_t i = 1; i < 16; ++i) {
-      uint8_t& best = table[static_cast<size_t>(value + 128)];
-      if (std::abs(kIq4Levels[i] - value) < std::abs(kIq4Levels[best] - value)) best = i;
-    }
-  return table;
+void encode_q5_0(std::span<const float> x, uint8_t* out) {
+  const uint16_t scale = half(fit_symmetric(x, -16, 15));
+  const float inverse = inverse_of(f16_to_float(scale));
+  std::array<uint8_t, 32> q;
+  for (size_t i = 0; i < 32; ++i)
+    q[i] = static_cast<uint8_t>(round_clamped(x[i] * inverse, -16, 15) + 16);
+  pack_q5_0(scale, q, out);
 }
-uint8_t nearest_iq4(float value) {
-  static const std::array<uint8_t, 256> kTable = make_nearest_iq4();
-  return kTable[static_cast<size_t>(round_clamped(value, -128, 127) + 128)];
+
+void encode_iq4_xs(std::span<const float> x, uint8_t* out) {
+  std::array<float, 8> scales;
+  for (size_t g = 0; g < 8; ++g) scales[g] = fit_iq4(x.subspan(32 * g, 32));
+  Iq4XsBlock block;
+  block.scale = half(fit_symmetric(scales, -32, 31));
+  const float scale = f16_to_float(block.scale), inverse = inverse_of(scale);
+  for (size_t g = 0; g < 8; ++g) {
+    const int group = round_clamped(scales[g] * inverse, -32, 31);
+    block.scales[g] = static_cast<int8_t>(group);
+    const float step = inverse_of(scale * static_cast<float>(group));
+    for (size_t i = 32 * g; i < 32 * g + 32; ++i) block.q[i] = nearest_iq4(x[i] * step);
+  }
+  pack(block, out);
 }
 
 void encode_iq4_nl(std::span<const float> x, uint8_t* out) {
-  const float largest = largest_by_magnitude(x);
-  float scale = 0, best_gain = -1;
-  for (int step = 0; step < 18 && largest != 0; ++step) {
-    // The largest value at either end of the levels, or up to a quarter inside or beyond.
-    const float end = step < 9 ? -127.0f - 5.0f * static_cast<float>(step - 4)
-                               : 113.0f + 5.0f * static_cast<float>(step - 13);
-    const float inverse = end / largest;
-    if (!std::isfinite(inverse)) break;
-    float xq = 0, qq = 0;
-    for (const float v : x) {
-      const float level = kIq4Levels[nearest_iq4(v * inverse)];
-      xq += v * level;
-      qq += level * level;
-    }
-    if (xq / qq * xq > best_gain) {
-      best_gain = xq / qq * xq;
-      scale = xq / qq;
-    }
-  }
-  const uint16_t stored = half(scale);
+  const uint16_t stored = half(fit_iq4(x));
   const float inverse = inverse_of(f16_to_float(stored));
   std::array<uint8_t, 32> q;
   for (size_t i = 0; i < 32; ++i) q[i] = nearest_iq4(x[i] * inverse);
@@ -131,8 +120,12 @@ void encode_block(GgmlType type, std::span<const float> x, uint8_t* out) {
       return encode_q8_0(x, out);
     case GgmlType::kQ4_0:
       return encode_q4_0(x, out);
+    case GgmlType::kQ5_0:
+      return encode_q5_0(x, out);
     case GgmlType::kIQ4_NL:
       return encode_iq4_nl(x, out);
+    case GgmlType::kIQ4_XS:
+      return encode_iq4_xs(x, out);
     case GgmlType::kQ6_K:
       return encode_symmetric_k<Q6KBlock>(x, -32, 31, -128, 127, out);
     case GgmlType::kQ5_K:
@@ -158,7 +151,9 @@ bool can_encode(GgmlType type) {
     case GgmlType::kQ5_K:
     case GgmlType::kQ4_K:
     case GgmlType::kQ4_0:
+    case GgmlType::kQ5_0:
     case GgmlType::kIQ4_NL:
+    case GgmlType::kIQ4_XS:
     case GgmlType::kQ3_K:
       return true;
     default:

@@ -1,0 +1,214 @@
+// One menu per matrix, its costs from a probe and its errors from a sample of rows.
+#include "quantize/gguf_types.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "formats/error.h"
+#include "formats/ggml_blocks.h"
+#include "formats/gguf_names.h"
+#include "kernels/ggml_encode.h"
+#include "kernels/thread_pool.h"
+#include "quantize/allocation.h"
+#include "quantize/budget.h"
+#include "quantize/scratch_model.h"
+#include "quantize/tensor_costs.h"
+
+namespace lapidary {
+namespace {
+
+constexpr GgmlType kMenu[] = {GgmlType::kQ3_K, GgmlType::kIQ4_XS, GgmlType::kQ4_K,
+                              GgmlType::kQ5_K, GgmlType::kQ6_K,   GgmlType::kQ8_0};
+constexpr int64_t kSampledRows = 256;
+
+uint64_t type_bytes(const SourceTensor& t, GgmlType type) {
+  const GgmlTraits& of = traits(type);
+  return static_cast<uint64_t>(t.elements() / of.block_values * of.block_bytes);
+}
+
+GgmlType float_type(Code code) {
+  return code == Code::kF32   ? GgmlType::kF32
+         : code == Code::kF16 ? GgmlType::kF16
+                              : GgmlType::kBF16;
+}
+
+// The menu for rows of k inputs, without what would be another type there.
+std::vector<GgmlType> types_for(int64_t k) {
+  std::vector<GgmlType> types;
+  for (const GgmlType type : kMenu) {
+    const GgmlType fitting = fitting_type(type, k);
+    if (std::find(types.begin(), types.end(), fitting) == types.end()) types.push_back(fitting);
+  }
+  return types;
+}
+
+// ||W - W'||^2 / ||W||^2 over rows spread over the tensor.
+double type_error(const ModelSource& source, size_t tensor, GgmlType type, ThreadPool& pool) {
+  const SourceTensor& t = source.tensors()[tensor];
+  const int64_t n = std::min(kSampledRows, t.rows());
+  std::vector<double> errors(static_cast<size_t>(n)), energies(errors);
+  pool.run(n, [&](int64_t i) {
+    std::vector<float> row(static_cast<size_t>(t.k())), back(row);
+    source.read_rows(tensor, (2 * i + 1) * t.rows() / (2 * n), 1, row);
+    std::vector<uint8_t> blocks(
+        static_cast<size_t>(t.k() / traits(type).block_values * traits(type).block_bytes));
+    encode_blocks(type, row, blocks);
+    decode_blocks(type, blocks, back);
+    for (size_t j = 0; j < row.size(); ++j) {
+      const double difference = double{row[j]} - back[j];
+      errors[static_cast<size_t>(i)] += difference * difference;
+      energies[static_cast<size_t>(i)] += double{row[j]} * row[j];
+    }
+  });
+  double error = 0, energy = 0;
+  for (size_t i = 0; i < errors.size(); ++i) {
+    error += errors[i];
+    energy += energies[i];
+  }
+  return energy > 0 ? error / energy : 0;
+}
+
+class Chooser {
+ public:
+  Chooser(const ModelSource& source, const GgufTypeOptions& options,
+          std::map<std::string, GgmlType>* types)
+      : source_(source), options_(options), types_(*types), pool_(options.n_threads) {}
+
+  void run(const std::string& base, const Events& events) {
+    ProbeOptions probe;
+    probe.base = base;
+    probe.scratch = options_.scratch;
+    probe.codes = {Code::kW4, Code::kW6};
+    probe.tokens = budget_tokens(base, options_.text);
+    probe.n_tokens = options_.n_tokens;
+    QuantizeOptions plain;
+    plain.n_threads = options_.n_threads;
+    costs_ = measure_costs(source_, plain, probe, events);
+    std::erase_if(costs_, [&](const TensorCosts& t) { return !open_.contains(t.name); });
+    uint64_t others = 0, n_weights = 0;
+    for (size_t i = 0; i < source_.tensors().size(); ++i) {
+      const SourceTensor& t = source_.tensors()[i];
+      n_weights += static_cast<uint64_t>(t.elements());
+      index_[t.name] = i;
+    }
+    for (const TensorCosts& cost : costs_) add_menu(cost);
+    for (const SourceTensor& t : source_.tensors()) others += bytes_now(t);
+    for (const TensorCosts& cost : costs_)
+      others -= bytes_now(source_.tensors()[index_.at(cost.name)]);
+    const double limit = *options_.bits_per_weight * static_cast<double>(n_weights) / 8 -
+                         static_cast<double>(others);
+    Selection selection(costs_.size(), 0);
+    for (int round = 0; round < 3; ++round) {
+      price(selection);
+      const auto next =
+          limit < 0 ? std::nullopt : cheapest_within(menu_, static_cast<uint64_t>(limit));
+      if (!next)
+        fail(ErrorCode::kUsage, "{}: the smallest GGUF types take more than {} bits per weight",
+             source_.describe(), *options_.bits_per_weight);
+      selection = *next;
+    }
+    for (size_t i = 0; i < costs_.size(); ++i) types_[costs_[i].name] = offers_[i][selection[i]];
+  }
+
+  // A matrix that the budget decides.
+  void leave_open(const std::string& name) { open_.insert({name, true}); }
+
+ private:
+  uint64_t bytes_now(const SourceTensor& t) const {
+    const auto found = types_.find(t.name);
+    return type_bytes(t, found == types_.end() ? GgmlType::kF32 : found->second);
+  }
+
+  void add_menu(const TensorCosts& cost) {
+    const size_t index = index_.at(cost.name);
+    const SourceTensor& t = source_.tensors()[index];
+    offers_.push_back(types_for(t.k()));
+    errors_.emplace_back();
+    menu_.emplace_back();
+    for (const GgmlType type : offers_.back()) {
+      errors_.back().push_back(type_error(source_, index, type, pool_));
+      // The code is not asked for: a choice is known by its place.
+      menu_.back().push_back({Code::kF32, type_bytes(t, type), 0});
+    }
+  }
+
+  // As in budget.cpp: flips add up by squares and are priced at a choice.
+  void price(const Selection& at) {
+    double squares = 0;
+    for (size_t i = 0; i < costs_.size(); ++i)
+      squares += costs_[i].flips * costs_[i].flips * errors_[i][at[i]];
+    const double each = squares > 0 ? 0.5 / std::sqrt(squares) : 0;
+    for (size_t i = 0; i < costs_.size(); ++i)
+      for (size_t c = 0; c < menu_[i].size(); ++c)
+        menu_[i][c].kld =
+            (costs_[i].quadratic + each * costs_[i].flips * costs_[i].flips) * errors_[i][c];
+  }
+
+  const ModelSource& source_;
+  const GgufTypeOptions& options_;
+  std::map<std::string, GgmlType>& types_;
+  ThreadPool pool_;
+  std::map<std::string, bool> open_;
+  std::map<std::string, size_t> index_;
+  std::vector<TensorCosts> costs_;
+  std::vector<std::vector<GgmlType>> offers_;
+  std::vector<std::vector<double>> errors_;
+  Menu menu_;
+};
+
+}  // namespace
+
+std::map<std::string, GgmlType> choose_gguf_types(const ModelSource& source,
+                                                  const std::string& source_path,
+                                                  const GgufTypeOptions& options,
+                                                  const Events& events) {
+  std::map<std::string, GgmlType> types;
+  Chooser chooser(source, options, &types);
+  std::vector<bool> used(options.keep.size());
+  for (const SourceTensor& t : source.tensors()) {
+    if (!traits(t.code).is_float)
+      fail(ErrorCode::kUsage, "{}: tensor {} is {} already; give the float original",
+           source.describe(), t.name, code_name(t.code));
+    if (!gguf_place(source.metadata().config, t.name).matrix) continue;
+    types[t.name] = float_type(t.code);
+    const auto rule = std::find_if(options.keep.begin(), options.keep.end(), [&](const auto& r) {
+      return fnmatch(r.first.c_str(), t.name.c_str(), 0) == 0;
+    });
+    if (rule != options.keep.end()) {
+      used[static_cast<size_t>(rule - options.keep.begin())] = true;
+      types[t.name] = fitting_type(rule->second, t.k());
+    } else if (t.k() < 64) {
+      continue;  // a float: packing would save little
+    } else if (options.bits_per_weight) {
+      chooser.leave_open(t.name);
+    } else {
+      const bool sensitive = t.name.ends_with("per_layer_model_projection.weight");
+      types[t.name] = fitting_type(sensitive ? GgmlType::kQ8_0 : options.weights, t.k());
+    }
+  }
+  for (size_t i = 0; i < used.size(); ++i)
+    if (!used[i])
+      fail(ErrorCode::kUsage, "--keep {}: no matrix has such a name (or an earlier rule took it)",
+           options.keep[i].first);
+  if (options.bits_per_weight) {
+    const ExactModel exact(source, source_path, options.scratch, events);
+    chooser.run(exact.path(), events);
+  }
+  return types;
+}
+
+double gguf_bits_per_weight(const ModelSource& source,
+                            const std::map<std::string, GgmlType>& types) {
+  double bytes = 0, weights = 0;
+  for (const SourceTensor& t : source.tensors()) {
+    const auto found = types.find(t.name);
+    bytes +=
+        static_cast<double>(type_bytes(t, found == types.end() ? GgmlType::kF32 : found->second));
+    weights += static_cast<double>(t.elements());
+  }
+  return 8 * bytes / weights;
+}
+
+}  // namespace lapidary
