@@ -42,32 +42,47 @@ TEST_F(FinetuneCli, KilledAgainAndAgainItEndsWithTheSameBytes) {
   EXPECT_NE(again.err.find("finished already"), std::string::npos) << again.err;
 }
 
-TEST_F(FinetuneCli, TwoProcessesTrainAsOne) {
-  const auto run = [&](const char* output) {
-    return std::vector<std::string>{"finetune",
-                                    model_,
-                                    "--data",
-                                    folder_.file("data.jsonl"),
-                                    "--steps",
-                                    "8",
-                                    "--context",
-                                    "40",
-                                    "--batch-tokens",
-                                    "80",
-                                    "--rank",
-                                    "4",
-                                    "--lr",
-                                    "0.0002",
-                                    "--threads",
-                                    "1",
-                                    "-o",
-                                    folder_.file(output)};
-  };
+class TwoProcesses : public FinetuneCli, public testing::WithParamInterface<const char*> {
+ protected:
+  std::vector<std::string> run(const char* output) const {
+    return {"finetune",
+            model_,
+            "--data",
+            folder_.file("data.jsonl"),
+            "--steps",
+            "8",
+            "--context",
+            "40",
+            "--batch-tokens",
+            "80",
+            "--rank",
+            "4",
+            "--lr",
+            "0.0002",
+            "--threads",
+            "1",
+            "-o",
+            folder_.file(output)};
+  }
+  // What torchrun or srun would say to this process. Slurm's port follows from the job's number.
+  RunLimits said_to(int rank, int port) const {
+    if (GetParam() == std::string("torchrun")) return process(rank, port);
+    RunLimits limits;
+    limits.environment = {"SLURM_STEP_NUM_TASKS=2", "SLURM_PROCID=" + std::to_string(rank),
+                          "SLURM_JOB_ID=" + std::to_string(port - 20000),
+                          "SLURM_STEP_NODELIST=127.0.0.1"};
+    return limits;
+  }
+};
+
+TEST_P(TwoProcesses, TrainAsOne) {
   ASSERT_EQ(lapidary_command(run("one")).status, 0);
-  const int port = free_port();
+  int port = free_port();
+  for (int tries = 0; port >= 40000 && tries < 100; ++tries) port = free_port();
+  if (port >= 40000) port = 20000 + port % 20000;
   auto second = std::async(std::launch::async,
-                           [&] { return lapidary_command(run("two"), process(1, port)); });
-  const Outcome first = lapidary_command(run("two"), process(0, port));
+                           [&] { return lapidary_command(run("two"), said_to(1, port)); });
+  const Outcome first = lapidary_command(run("two"), said_to(0, port));
   const Outcome other = second.get();
   ASSERT_EQ(first.status, 0) << first.err;
   EXPECT_EQ(other.status, 0) << other.err;
@@ -80,6 +95,8 @@ TEST_F(FinetuneCli, TwoProcessesTrainAsOne) {
   EXPECT_EQ(two[0], one[0]);
   for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(two[i], one[i], 1e-4 * one[i]) << i;
 }
+
+INSTANTIATE_TEST_SUITE_P(Launchers, TwoProcesses, testing::Values("torchrun", "slurm"));
 
 TEST_F(FinetuneCli, ALostProcessStopsTheRunAndLeavesACheckpoint) {
   const int port = free_port();
