@@ -9,7 +9,8 @@
 #   tools/bench_peer.sh gguf [--models DIR...] [--types LIST]
 #       llama.cpp on our GGUF files beside transformers and ourselves: table of docs/interop.md
 #   tools/bench_peer.sh quality [--models DIR...] [--calibrate FILE] [--text FILE] [--tasks FILE]
-#       loss per size of quantized weights, both calibrated on the same text: table of docs/results.md
+#       loss per size of quantized weights, both calibrated on the same text: table of docs/results.md;
+#       with --gguf our files are GGUF, too, and run by llama.cpp: table of docs/interop.md
 #   tools/bench_peer.sh serve [--streams N] [--prompt-tokens N] [--new-tokens N] [--prefix N]
 #       many answers at once from both servers: table of docs/serving.md
 #   tools/bench_peer.sh finetune [--shape small] [--model DIR] [--rows N] [--tokens N] [--rank R]
@@ -20,7 +21,7 @@
 # cache folder; set LAPIDARY_BENCH_DIR to put the models elsewhere.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-case "${1:-}" in -h | --help) sed -n '2,20s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case "${1:-}" in -h | --help) sed -n '2,21s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 
 source "$root/tools/setup.sh"
 if [ "${1:-}" = finetune ]; then

@@ -6,6 +6,7 @@ another at the same tokens, each in its own runtime with its own exact model as 
 over the full vocabulary. Bits count every tensor of the file, scales and padding included. The
 column "of theirs" is our mean KLD over llama.cpp's at our size: its types that no other beats in
 both size and loss, joined by straight lines of log KLD over bits; outside, its nearest type.
+With --gguf our files are GGUF, too, of each of their sizes, and both sides are measured in llama.cpp.
 Combinations that this build does not offer are listed with the reason. Their side is measured once
 and kept in the cache folder. Standard library only.
 """
@@ -93,6 +94,12 @@ class Comparison:
         os.remove(base)
         return json.load(open(kept, encoding="utf-8"))
 
+    def write_ids(self, packed, path):
+        tokens = json.loads(run(self.options.lapidary, "tokenize", packed, "--text",
+                                self.options.text, "--json"))["ids"][:self.options.tokens]
+        with open(path, "w", encoding="ascii") as file:
+            print(*tokens, file=file)
+
     def measure_theirs(self, name, packed, base):
         threads, matrix = self.options.threads, f"{self.folder}/{name}.imatrix.gguf"
         run(self.options.llama_imatrix, "-m", base, "-f", self.options.calibrate, "-o", matrix, "-c",
@@ -102,11 +109,8 @@ class Comparison:
             path = f"{self.folder}/{name}-{kind}.gguf"
             run(self.options.llama_quantize, "--imatrix", matrix, base, path, kind, threads)
             files.append(path)
-        tokens = json.loads(run(self.options.lapidary, "tokenize", packed, "--text",
-                                self.options.text, "--json"))["ids"][:self.options.tokens]
         ids = f"{self.folder}/{name}.ids"
-        with open(ids, "w", encoding="ascii") as file:
-            print(*tokens, file=file)
+        self.write_ids(packed, ids)
         report = json.loads(run(self.options.llama_driver, "weights", base, threads, ids,
                                 self.options.context, *files))
         out = []
@@ -117,6 +121,33 @@ class Comparison:
                 "perplexity": math.exp(measured["nll"] - report["nll"]), **measured}))
             os.remove(path)
         return out
+
+    # ---- ours, as GGUF ----
+
+    def ours_as_gguf(self, name, packed, theirs):
+        """Files of our types within each of their sizes, in llama.cpp's runtime."""
+        base, ids = f"{self.folder}/{name}-f32.gguf", f"{self.folder}/{name}.ids"
+        run(self.options.lapidary, "export", packed, "--to", "gguf", "--type", "f32", "-o", base,
+            "--quiet")
+        self.write_ids(packed, ids)
+        rows, sizes = [], {kind: m["bits"] for kind, m in theirs}
+        for kind, bits in sizes.items():
+            path = f"{self.folder}/{name}-ours.gguf"
+            report = json.loads(run(
+                self.options.lapidary, "quantize", packed, "-o", path, "--target-bpw", f"{bits:.4f}",
+                "--calibrate", self.options.calibrate, "--calibrate-tokens",
+                self.options.calibration_tokens, "--threads", self.options.threads, "--json",
+                "--quiet"))
+            measured = json.loads(run(self.options.llama_driver, "weights", base,
+                                      self.options.threads, ids, self.options.context, path))
+            m = measured["candidates"][0]
+            rows.append((f"GGUF of {kind}'s size", {
+                "bits": 8 * m["bytes"] / m["parameters"], "file_bytes": os.path.getsize(path),
+                "seconds": report["seconds"],
+                "perplexity": math.exp(m["nll"] - measured["nll"]), **m}))
+            os.remove(path)
+        os.remove(base)
+        return rows
 
     # ---- ours ----
 
@@ -195,7 +226,8 @@ class Comparison:
         points = curve([(m["bits"], m["kld_mean"]) for _, m in theirs])
         rows = [(f"llama.cpp {label}", m, "") for label, m in theirs]
         rows += [(label, m, f"{m['kld_mean'] / kld_at(points, m['bits']):.2f}")
-                 for label, m in self.ours(name, packed)]
+                 for label, m in (self.ours_as_gguf(name, packed, theirs) if self.options.gguf
+                                  else self.ours(name, packed))]
         print(f"\n### {name}\n\n| weights | bits | file, MB | KLD mean | KLD median | of theirs "
               "| perplexity | same best token | seconds |\n" + "|---" * 9 + "|")
         for label, m, ratio in sorted(rows, key=lambda row: -row[1]["bits"]):
@@ -228,6 +260,8 @@ def main():
     parser.add_argument("--types", nargs="+", default=THEIRS)
     parser.add_argument("--budgets", nargs="+", default=BUDGETS)
     parser.add_argument("--only", nargs="+", help="of ours, those whose label contains one of these")
+    parser.add_argument("--gguf", action="store_true",
+                        help="ours as GGUF files of the sizes of theirs, run by llama.cpp too")
     parser.add_argument("--tasks", default="", help=f"task file for the {SHOWN}-bit file")
     parser.add_argument("--items", type=int, default=0, help="of each task; 0: all")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
