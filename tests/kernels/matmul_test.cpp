@@ -119,13 +119,14 @@ TEST_P(Matmul, Int8GivesTheReferencesBits) {
 }
 
 // Kernels change their way with the number of tokens and cut long rows and batches into pieces: 135
-// tokens, 2112 and 8256 inputs and an odd number of panels cross every border there is.
+// tokens, 2112, 8256 and 24640 inputs and an odd number of panels cross every border there is.
 TEST_P(Matmul, Int8GivesTheReferencesBitsForLargeBatchesAndLongRows) {
   struct Shape {
     int64_t rows, k, n_tokens;
   };
   for (const Code code : kPacked)
-    for (const auto& [rows, k, n_tokens] : {Shape{40, 2112, 135}, {33, 192, 39}, {17, 8256, 5}}) {
+    for (const auto& [rows, k, n_tokens] :
+         {Shape{40, 2112, 135}, {33, 192, 39}, {17, 8256, 5}, {17, 24640, 3}}) {
       const RandomMatrix w(code, rows, k, 20);
       const Int8Input x = quantized(activations_for(w, n_tokens, 21), n_tokens);
       const std::vector<float> expected = multiply(reference(), w, x, n_tokens);
