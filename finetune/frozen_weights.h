@@ -44,6 +44,12 @@ class FrozenWeights {
   // Rows picked by id, float32 [ids.size(), k]. REQUIRES: ids within [0, w.rows).
   at::Tensor gather(const MatrixView& w, std::span<const int32_t> ids);
 
+  // Sees the operands of every product with a frozen matrix in the backward pass: y = x W^T had x
+  // [n_tokens, k], and the loss has dy there. None by default.
+  using Tap = std::function<void(const MatrixView& w, const at::Tensor& x, const at::Tensor& dy)>;
+  void set_tap(Tap tap) { tap_ = std::move(tap); }
+  const Tap& tap() const { return tap_; }
+
   // f(i) for i in [0, n) on our threads, without gradients. Rethrows the first exception.
   void parallel(int64_t n, const std::function<void(int64_t)>& f);
   int n_threads() const { return pool_.n_threads(); }
@@ -60,6 +66,7 @@ class FrozenWeights {
 
   ThreadPool pool_;
   Precision precision_;
+  Tap tap_;
   at::Tensor scratch_;                 // of for_rows
   std::vector<uint8_t> left_, right_;  // packed operands
 };

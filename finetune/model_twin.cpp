@@ -128,30 +128,6 @@ at::Tensor ModelTwin::mlp(const TwinLayer& layer, const at::Tensor& x) {
   return linear(layer.down, gated(linear(layer.gate, x), linear(layer.up, x)));
 }
 
-// Per-layer inputs: the token's own record plus a projection of its embedding, the sum scaled by
-// 1/sqrt(2); [n_tokens, n_layers, width].
-at::Tensor ModelTwin::ple_inputs(const TokenRow& row, const at::Tensor& embedded) {
-  const ModelConfig& c = config();
-  const int64_t n = embedded.size(0), width = c.ple_width, n_layers = c.n_layers();
-  const LapReader& file = model_->file();
-  const auto& tensors = file.tensors();
-  const auto table = static_cast<size_t>(
-      std::find_if(tensors.begin(), tensors.end(),
-                   [&](const SourceTensor& t) { return t.name == model_->ple_table->name; }) -
-      tensors.begin());
-  at::Tensor token = at::empty({n, n_layers * width}, at::kFloat);
-  for (int64_t t = 0; t < n; ++t)
-    file.read_rows(
-        table, row.ids[static_cast<size_t>(t)], 1,
-        {token.data_ptr<float>() + t * n_layers * width, static_cast<size_t>(n_layers * width)});
-  token.mul_(std::sqrt(static_cast<double>(width)));
-  const at::Tensor projected = packed_linear(weights_, model_->ple_model_projection, embedded)
-                                   .mul_(1.0 / std::sqrt(static_cast<double>(c.d_model)))
-                                   .view({n, n_layers, width});
-  return (norm(projected, ple_projection_norm_) + token.view({n, n_layers, width}))
-      .mul_(1.0 / std::sqrt(2.0));
-}
-
 ModelTwin::RowContext ModelTwin::make_context(const TokenRow& row,
                                               const std::vector<int64_t>& picked,
                                               const at::Tensor& embedded) {
@@ -248,7 +224,7 @@ std::vector<at::Tensor> ModelTwin::layer(int index, const RowContext& context,
 at::Tensor ModelTwin::hidden(const TokenRow& row, const std::vector<int64_t>& picked,
                              bool checkpoint_activations, const TwinTap& tap) {
   LAPIDARY_CHECK(!row.ids.empty());
-  at::Tensor h = weights_.gather(model_->embedding, row.ids).mul_(config().embedding_scale);
+  at::Tensor h = embed(row);
   if (tap) tap(0, h);
   const auto context = std::make_shared<RowContext>(make_context(row, picked, h));
   std::vector<std::vector<at::Tensor>> kv(layers_.size());  // K and V of layers that feed others

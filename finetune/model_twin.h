@@ -39,6 +39,12 @@ struct TwinLayer {
   bool feeds_later = false;  // a later layer reads this layer's K and V
 };
 
+// Leaves whose gradients are those of lookups: scaled embeddings [n_tokens, d_model], and scaled
+// records of the per-layer table [n_tokens, n_layers * ple_width].
+struct TwinInputs {
+  at::Tensor embedded, ple;
+};
+
 // As Engine's tap: 0 the scaled embedding, l the output of layer l, n_layers + 1 the final norm.
 using TwinTap = std::function<void(int layer, const at::Tensor& hidden)>;
 
@@ -52,6 +58,9 @@ class ModelTwin {
   // Uses `lora` (null: none) from now on. It must outlive its use.
   void set_adapter(const LoraSet* lora);
   FrozenWeights& weights() { return weights_; }
+  // From now on hidden() makes its inputs leaves that want gradients, and puts them there; null:
+  // not.
+  void watch_inputs(TwinInputs* inputs) { watched_ = inputs; }
   const ModelConfig& config() const { return model_->config(); }
 
   // States after the final norm of the picked tokens (ascending; none: of all), [n, d_model].
@@ -81,6 +90,7 @@ class ModelTwin {
 
   RowContext make_context(const TokenRow& row, const std::vector<int64_t>& picked,
                           const at::Tensor& embedded);
+  at::Tensor embed(const TokenRow& row);
   at::Tensor ple_inputs(const TokenRow& row, const at::Tensor& embedded);
   // inputs: hidden, and the source's K and V where the layer owns none. Outputs: hidden, and K and
   // V where later layers need them.
@@ -100,6 +110,7 @@ class ModelTwin {
   at::Tensor final_norm_, ple_projection_norm_;
   std::vector<TwinLayer> layers_;
   std::vector<AdaptableMatrix> adaptable_;
+  TwinInputs* watched_ = nullptr;
   int narrow_ = 0;  // the last layer with K and V of its own
 };
 

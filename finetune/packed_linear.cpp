@@ -23,14 +23,15 @@ struct PackedLinearFunction : torch::autograd::Function<PackedLinearFunction> {
                             int64_t matrix) {
     context->saved_data["weights"] = weights;
     context->saved_data["matrix"] = matrix;
+    if (weights_at(weights).tap()) context->save_for_backward({x});
     return weights_at(weights).multiply(matrix_at(matrix), x);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    return {
-        weights_at(context->saved_data["weights"].toInt())
-            .multiply_transposed(matrix_at(context->saved_data["matrix"].toInt()), gradients[0]),
-        at::Tensor(), at::Tensor()};
+    FrozenWeights& weights = weights_at(context->saved_data["weights"].toInt());
+    const MatrixView& matrix = matrix_at(context->saved_data["matrix"].toInt());
+    if (weights.tap()) weights.tap()(matrix, context->get_saved_variables()[0], gradients[0]);
+    return {weights.multiply_transposed(matrix, gradients[0]), at::Tensor(), at::Tensor()};
   }
 };
 

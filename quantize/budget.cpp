@@ -8,6 +8,7 @@
 #include "quantize/allocation.h"
 #include "quantize/budget_floor.h"
 #include "quantize/calibration_text.h"
+#include "quantize/fisher_costs.h"
 #include "quantize/scratch_model.h"
 #include "quantize/tensor_costs.h"
 #include "quantize/tensor_plan.h"
@@ -31,6 +32,11 @@ class Chooser {
     probe_.codes = budget.codes.empty() ? allocatable_codes() : budget.codes;
     probe_.tokens = budget_tokens(base, budget.text);
     probe_.n_tokens = budget.n_tokens;
+    if (!budget.fisher.empty()) {
+      fisher_ = read_fisher(budget.fisher);
+      check_fisher(fisher_, budget.fisher, LapReader::open(base)->content_hash());
+      probe_.fisher = &fisher_;
+    }
     costs_ = measure_costs(source, options, probe_, events);
     if (std::all_of(costs_.begin(), costs_.end(), [](const auto& t) { return t.fixed; }))
       fail(ErrorCode::kUsage, "{}: --keep leaves no tensor to choose a code for",
@@ -236,6 +242,7 @@ class Chooser {
   const QuantizeOptions& options_;
   const BudgetOptions& budget_;
   const Events& events_;
+  FisherStatistics fisher_;
   ProbeOptions probe_;
   std::vector<TensorCosts> costs_;
   Menu menu_;

@@ -6,6 +6,7 @@
 //   2  each tensor's cost at the output is measured with that tensor alone rounded (sensitivity.h);
 //   3  other codes cost in proportion to their rounding error (code_errors.h);
 //   4  codes are chosen within the budget (allocation.h);
+//      instead of 1 and 2, gradient statistics may tell of all tensors at once (fisher_costs.h);
 //   5  under a KLD limit the choice is measured on other tokens and, where the prediction was
 //      wrong, made again with predictions scaled by what was measured.
 //
@@ -31,6 +32,7 @@ struct BudgetOptions {
   std::vector<Code> codes;                // to choose among; empty: allocatable_codes()
   std::string text;                       // to measure on; empty: the built-in calibration text
   int64_t n_tokens = 2048;                // of it, and as many others for checks
+  std::string fisher;                     // file of gradient statistics instead of probes, or empty
   std::string scratch;                    // scratch files are this path with something appended
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "quantize/code_errors.h"
+#include "quantize/fisher_costs.h"
 #include "quantize/lattice.h"
 #include "quantize/scratch_model.h"
 #include "quantize/sensitivity.h"
@@ -134,6 +135,7 @@ std::vector<TensorCosts> measure_costs(const ModelSource& source, const Quantize
     for (const Code code : {one, two})
       if (!t.fixed && !t.bytes.contains(code)) measured.push_back(code);
     t.errors = code_errors(source, i, measured, options, pool);
+    if (probe.fisher) t.quadratic = fisher_cost(source, i, *probe.fisher);
     if (t.fixed) continue;
     if (const auto exact = lattice_code(source, i)) {
       LapTensor entry = plan[i];
@@ -142,6 +144,7 @@ std::vector<TensorCosts> measure_costs(const ModelSource& source, const Quantize
       t.bytes[*exact] = stored_bytes(entry);
     }
   }
+  if (probe.fisher) return costs;
   const std::vector<Sensitivity> first = probe_all(source, options, probe, costs, one, events);
   if (!chooses_experts(source.metadata().config)) {
     for (size_t i = 0; i < costs.size(); ++i) fit_one(first[i], one, &costs[i]);

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/fisher.h"
 #include "quantize/allocation.h"
 #include "quantize/output_divergence.h"
 #include "quantize/quantize.h"
@@ -46,6 +47,8 @@ struct ProbeOptions {
   std::vector<Code> codes;      // whose costs are wanted
   std::vector<int32_t> tokens;  // to measure on; probes take one half of them, checks the other
   int64_t n_tokens = 2048;      // of each half
+  // Gradient statistics that stand for the probes; null: probe. They tell nothing of flips.
+  const FisherStatistics* fisher = nullptr;
 };
 
 // One entry per tensor that will be packed, in file order. Rounds to the probe code, or to what a

@@ -14,6 +14,7 @@
 #include "quantize/merge_rounding.h"
 #include "quantize/quantize.h"
 #include "tools/cli/command_options.h"
+#include "tools/cli/fisher_run.h"
 #include "tools/cli/keep_inputs.h"
 #include "tools/cli/memory_table.h"
 #include "tools/cli/progress.h"
@@ -53,6 +54,7 @@ struct FinetuneCommand {
   int64_t n_preview = 0;
   OutputOptions out;
   bool dry_run = false;
+  FisherRun fisher;
 
   int run(CLI::App& sub) {
     apply_recipe(sub);
@@ -60,6 +62,8 @@ struct FinetuneCommand {
       print_memory_plan(options, out.json);
       return 0;
     }
+    if (!fisher.output.empty())
+      return write_gradient_statistics(fisher, options.model, options.seed, options.n_threads, out);
     if (options.data.empty()) fail(ErrorCode::kUsage, "finetune needs --data FILE.jsonl");
     if (!html.empty()) check_page();
     if (n_preview > 0) return show_preview();
@@ -248,6 +252,7 @@ void add_finetune(CLI::App& app, Action& action) {
   sub->add_option("--html", command->html,
                   "Write a page with curves (with --preview: the examples)")
       ->type_name("FILE");
+  add_fisher_options(*sub, command->fisher);
   add_general_options(*sub, o);
   add_gate_options(*sub, o);
   sub->add_flag(

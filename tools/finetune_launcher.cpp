@@ -1,5 +1,5 @@
-// finetune() and preview() of the small binary: it becomes lapidary-finetune, which stands beside
-// it.
+// finetune(), preview() and measure_fisher() of the small binary: it becomes lapidary-finetune,
+// which stands beside it.
 //
 // LibTorch takes 0.4 s to load and 110 MB, whatever the command; so only the process that trains
 // loads it. The other binary is built from the same sources with the real finetune() in this one's
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "finetune/finetune.h"
+#include "finetune/fisher.h"
 #include "finetune/preview.h"
 #include "formats/error.h"
 
@@ -57,5 +58,8 @@ namespace {
 
 FinetuneReport finetune(const FinetuneOptions&, const Events&) { become_finetune(); }
 std::vector<PreviewExample> preview(const FinetuneOptions&, int64_t) { become_finetune(); }
+FisherStatistics measure_fisher(std::shared_ptr<const Model>, const FisherOptions&, const Events&) {
+  become_finetune();
+}
 
 }  // namespace lapidary

@@ -94,6 +94,7 @@ BudgetOptions BudgetText::resolve(Target target) const {
   }
   if (codes.empty() && target != Target::kLapidary) budget.codes = held_codes(target);
   budget.n_tokens = probe_tokens;
+  budget.fisher = fisher;
   return budget;
 }
 
@@ -123,6 +124,11 @@ void add_budget_options(CLI::App& command, BudgetText& text) {
       ->type_name("N")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
       ->capture_default_str();
+  command
+      .add_option("--fisher", text.fisher,
+                  "Gradient statistics of finetune --fisher: a budget takes the costs from there "
+                  "and probes nothing")
+      ->type_name("FILE");
 }
 
 std::optional<CalibrationOptions> CalibrateOptions::resolve() const {

@@ -32,6 +32,7 @@ struct BudgetText {
   double target_bpw = 0, max_kld = 0;
   std::vector<std::string> codes;
   int64_t probe_tokens = 2048;
+  std::string fisher;
   bool given() const { return !target_size.empty() || target_bpw > 0 || max_kld > 0; }
   // Throws kUsage for more than one of them and for a size that is none. REQUIRES: given().
   BudgetOptions resolve(Target target) const;
