@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "convert/sentencepiece_merges.h"
 #include "formats/error.h"
 #include "formats/gguf_vocabulary.h"
 #include "formats/json_guard.h"
@@ -92,7 +93,10 @@ class Writer {
                     byte_fallback, byte_fallback, pattern && pattern->ignore_merges);
     add_vocabulary(byte_fallback);
     out_ += R"(},"merges":[)";
-    add_merges();
+    if (find<std::string>(file_, "model")->compare("llama") == 0)
+      add_scored_merges();
+    else
+      add_merges();
     out_ += "]}}";
     return std::move(out_);
   }
@@ -128,6 +132,17 @@ class Writer {
       if (is_padding(i) || (is_added(i) && !byte_fallback)) continue;
       separate('{');
       out_ += fmt::format("{}:{}", quoted(tokens_[i]), i);
+    }
+  }
+
+  // SentencePiece: scores in place of merges.
+  void add_scored_merges() {
+    const auto& scores = require<std::vector<float>>(file_, "scores");
+    if (scores.size() != tokens_.size())
+      fail(ErrorCode::kBadData, "{} tokens, but {} scores", tokens_.size(), scores.size());
+    for (const auto& [left, right] : sentencepiece_merges(tokens_, scores)) {
+      separate('[');
+      out_ += fmt::format("[{},{}]", quoted(std::string(left)), quoted(std::string(right)));
     }
   }
 
@@ -178,12 +193,20 @@ class Writer {
 std::string gguf_tokenizer_json(const GgufSet& file) {
   const auto* kind = find<std::string>(file, "model");
   if (!kind || *kind == "no_vocab") return {};
-  if (*kind != "gemma4" && *kind != "gpt2")
+  if (*kind != "gemma4" && *kind != "llama" && *kind != "gpt2")
     fail(ErrorCode::kBadData,
-         "tokenizer.ggml.model is \"{}\"; gemma4 (byte fallback) and gpt2 (byte level) are "
-         "supported; convert the Hugging Face folder instead",
+         "tokenizer.ggml.model is \"{}\"; gemma4 (byte fallback), llama (SentencePiece) and gpt2 "
+         "(byte level) are supported; convert the Hugging Face folder instead",
          excerpt(*kind));
-  return Writer(file).write(*kind == "gemma4");
+  // Gemma's SentencePiece models put no space before the text; Llama 1 and 2 do, and are no family
+  // that is read here.
+  const auto* prefix = find<bool>(file, "add_space_prefix");
+  if (*kind == "llama" && (!prefix || *prefix))
+    fail(ErrorCode::kBadData,
+         "tokenizer.ggml.add_space_prefix is {}; SentencePiece vocabularies are read as Gemma has "
+         "them, with false; convert the Hugging Face folder instead",
+         prefix ? "true" : "missing");
+  return Writer(file).write(*kind != "gpt2");
 }
 
 }  // namespace lapidary

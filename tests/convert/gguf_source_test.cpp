@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "convert/convert.h"
 #include "convert/gguf_tokenizer.h"
 #include "convert/hf_source.h"
+#include "convert/sentencepiece_merges.h"
 #include "export/gguf_export.h"
 #include "export/gguf_tokenizer.h"
 #include "formats/file.h"
@@ -214,6 +216,63 @@ TEST_F(GgufTokenizerIn, GemmasVocabularyEncodesAsBefore) {
   const std::vector<int32_t> ids = before.encode(text, {.add_special = true});
   EXPECT_EQ(after.encode(text, {.add_special = true}), ids);
   EXPECT_EQ(after.decode(ids), before.decode(ids));
+}
+
+// Gemma 3 as it is found in GGUF: SentencePiece's scores and no merges. Pieces that the trainer was
+// given (runs of spaces, tabs and newlines, tags) have the score 0, learned ones 0, -1, -2, ...;
+// the first learned one is token 494. The merges of tokenizer.json come out in its very order.
+TEST_F(GgufTokenizerIn, SentencePieceScoresBecomeTheReleasedMerges) {
+  constexpr int kVocab = 262208;
+  const std::string json = released("gemma3"), text = read_text(folder_ + "/trouble.txt");
+  ModelConfig config;
+  config.vocab_size = kVocab;
+  config.bos_id = 2;
+  std::vector<GgufPair> pairs = gguf_tokenizer(json, config);
+  std::erase_if(pairs, [](const GgufPair& p) { return p.key == "tokenizer.ggml.merges"; });
+  const auto value = [&](const char* key) -> GgufValue& {
+    return std::find_if(
+               pairs.begin(), pairs.end(),
+               [&](const GgufPair& p) { return p.key == std::string("tokenizer.ggml.") + key; })
+        ->value;
+  };
+  const auto& tokens = std::get<std::vector<std::string>>(value("tokens"));
+  const auto& types = std::get<std::vector<int32_t>>(value("token_type"));
+  auto& scores = std::get<std::vector<float>>(value("scores"));
+  for (size_t i = 0; i < scores.size(); ++i) {
+    std::string rest = tokens[i];
+    for (const std::string_view space : {"\n", "\t", "▁"})
+      while (rest.starts_with(space)) rest.erase(0, space.size());
+    scores[i] = types[i] != 1 || rest.empty() ? 0 : 494 - static_cast<float>(i);
+  }
+  value("model") = std::string("llama");
+  GgufWriter(out_.file("t.gguf"), pairs, {}).commit();
+  const std::string rebuilt = gguf_tokenizer_json(GgufSet(out_.file("t.gguf")));
+  EXPECT_TRUE(nlohmann::json::parse(rebuilt)["model"]["merges"] ==
+              nlohmann::json::parse(json)["model"]["merges"]);
+  const Tokenizer before = Tokenizer::from_json(json, kVocab),
+                  after = Tokenizer::from_json(rebuilt, kVocab);
+  EXPECT_EQ(after.encode(text, {.add_special = true}), before.encode(text, {.add_special = true}));
+
+  value("add_space_prefix") = true;
+  GgufWriter(out_.file("t.gguf"), pairs, {}).commit();
+  EXPECT_NE(std::string(error_of([&] { gguf_tokenizer_json(GgufSet(out_.file("t.gguf"))); }).what())
+                .find("add_space_prefix"),
+            std::string::npos);
+}
+
+TEST(SentencePieceMerges, AreSortedByScoreThenByTheLongerLeftPart) {
+  const std::vector<std::string> tokens{"a", "b", "ab", "é", "abé", "bé", "éa"};
+  const std::vector<float> scores{0, 0, -1, 0, -3, -2, -1};
+  using Merge = std::pair<std::string_view, std::string_view>;
+  EXPECT_EQ(sentencepiece_merges(tokens, scores),
+            (std::vector<Merge>{{"a", "b"}, {"é", "a"}, {"b", "é"}, {"ab", "é"}, {"a", "bé"}}));
+}
+
+TEST(SentencePieceMerges, DamagedVocabulariesGiveOneLine) {
+  EXPECT_THROW(sentencepiece_merges(std::vector<std::string>{"a"}, std::vector<float>{NAN}), Error);
+  EXPECT_THROW(
+      sentencepiece_merges(std::vector<std::string>{std::string(600, 'a')}, std::vector<float>{0}),
+      Error);
 }
 
 }  // namespace
