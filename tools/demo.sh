@@ -49,15 +49,17 @@ JSON
 show run nano-e-w4.lap --greedy --quiet --system "You can call functions." --tools weather.json \
   -p "What is the weather in Oslo in celsius?"
 
-step "A new skill, from 400 generated examples mixed with 15 % general data"
+step "A new skill, from 500 generated examples and 15 % general data that hold the rest"
 python3 "$root/tools/demo_data.py" "$root/tests/data/skills.jsonl" "$root/tests/data/own.txt" .
-question="Make a file name of these words: lemon bridge silver"
+question=$'Write this as an SQL row.\nGreta Hansen is 36 years old and lives in Oslo.'
 show run nano-e.lap --greedy --quiet -p "$question"
 if [ -x "$lapidary-finetune" ]; then
-  show finetune nano-e-w4.lap --data filename.jsonl --general general.jsonl --general-share 0.15 \
-    --rank 16 --alpha 32 --lr 0.002 --schedule cosine --warmup 5 --epochs 3 --context 256 \
-    --batch-tokens 512 -o tuned --quiet
-  show run nano-e-w4.lap --adapter tuned --greedy --quiet -p "$question"
+  show finetune nano-e.lap --data rows.jsonl --general sorting.jsonl=0.45 --general other.jsonl=0.4 \
+    --general text.jsonl=0.15 --general-share 0.15 --kl-to-base 10 --keep-only \
+    --rank 16 --alpha 16 --lr 0.0005 --weight-decay 10 --schedule cosine --warmup 10 \
+    --epochs 8 --context 256 --batch-tokens 1024 -o tuned --quiet
+  show run nano-e.lap --adapter tuned --greedy --quiet -p "$question"
+  show eval nano-e.lap --adapter tuned --tasks new.jsonl --quiet
   show merge nano-e.lap tuned -o tuned.lap --quiet
 else
   echo "(this build has no LibTorch, so the fine-tuning is left out)"
