@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/group_fit.h"
 #include "formats/dtype.h"
 #include "formats/error.h"
+#include "kernels/group_fit.h"
 
 namespace lapidary {
 namespace {

@@ -10,6 +10,7 @@
 #include <map>
 
 #include "finetune/gradient_squares.h"
+#include "finetune/head_loss.h"
 #include "finetune/model_twin.h"
 #include "finetune/torch_call.h"
 #include "formats/lap_copy.h"
@@ -20,16 +21,15 @@ namespace lapidary {
 namespace {
 
 // Turns one token's logits after the soft-cap into d log p(label) / d(raw logits), label drawn by
-// `u` in [0, 1). With z = c tanh(u / c): dz/du = 1 - (z / c)^2.
+// `u` in [0, 1).
 void draw_and_differentiate(double softcap, at::Tensor z, double u) {
-  at::Tensor slope;
-  if (softcap > 0) slope = (z * (1 / softcap)).square_().neg_().add_(1);
+  const CapSlope slope(softcap, z, 1);
   z.sub_(z.logsumexp(0)).exp_().neg_();
   auto* p = z.data_ptr<float>();  // minus the probabilities
   int64_t label = 0;
   for (double sum = -p[0]; sum <= u && label + 1 < z.numel();) sum -= p[++label];
   p[label] += 1;
-  if (slope.defined()) z.mul_(slope);
+  slope.multiply(z);
 }
 
 class FisherMeter {

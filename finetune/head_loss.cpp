@@ -32,16 +32,15 @@ void cap(const HeadView& head, at::Tensor z) {
 }
 
 // Turns the raw logits of one token into weight * d(-log p(target)) / d(raw logits), in place, and
-// gives -log p(target). With z = c tanh(u / c): dz/du = 1 - (z / c)^2.
+// gives -log p(target).
 double loss_and_gradient(const HeadView& head, at::Tensor z, int64_t target, double weight) {
   cap(head, z);
   float* values = z.data_ptr<float>();
   const double log_sum = z.logsumexp(0).item<double>(), loss = log_sum - values[target];
-  at::Tensor slope;
-  if (head.softcap > 0) slope = (z * (1 / head.softcap)).square_().neg_().add_(1).mul_(weight);
+  const CapSlope slope(head.softcap, z, weight);
   z.sub_(log_sum).exp_();
   values[target] -= 1;
-  slope.defined() ? z.mul_(slope) : z.mul_(weight);
+  slope.multiply(z);
   return loss;
 }
 
@@ -74,6 +73,14 @@ struct HeadLossFunction : torch::autograd::Function<HeadLossFunction> {
 };
 
 }  // namespace
+
+CapSlope::CapSlope(double softcap, const at::Tensor& z, double weight) : weight_(weight) {
+  if (softcap > 0) slope_ = (z * (1 / softcap)).square_().neg_().add_(1).mul_(weight);
+}
+
+void CapSlope::multiply(at::Tensor gradient) const {
+  slope_.defined() ? gradient.mul_(slope_) : gradient.mul_(weight_);
+}
 
 at::Tensor head_logits(const HeadView& head, const at::Tensor& hidden) {
   const at::NoGradGuard no_grad;

@@ -17,6 +17,18 @@ struct HeadView {
   double softcap;            // c tanh(z / c); 0: none
 };
 
+// What a gradient of logits after the soft-cap is multiplied by to become `weight` times that of
+// raw logits: with z = c tanh(u / c), dz/du = 1 - (z / c)^2. Made of z [vocab] before z is used up.
+class CapSlope {
+ public:
+  CapSlope(double softcap, const at::Tensor& z, double weight);
+  void multiply(at::Tensor gradient) const;  // in place
+
+ private:
+  at::Tensor slope_;  // undefined: no soft-cap
+  double weight_;
+};
+
 // Logits [n_tokens, vocab] after the soft-cap, without gradient: for tests, probes, measures.
 at::Tensor head_logits(const HeadView& head, const at::Tensor& hidden);
 

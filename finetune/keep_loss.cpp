@@ -18,16 +18,15 @@ using torch::autograd::variable_list;
 constexpr int64_t kLogitBytes = int64_t{64} << 20;  // of one chunk of one of the two models
 
 // Turns the tuned logits of one token into weight * dKL / d(raw logits), in place, the base's into
-// scratch, and gives KL. With z = c tanh(u / c): dz/du = 1 - (z / c)^2.
+// scratch, and gives KL.
 double kl_and_gradient(double softcap, at::Tensor base, at::Tensor z, double weight) {
-  at::Tensor slope;
-  if (softcap > 0) slope = (z * (1 / softcap)).square_().neg_().add_(1).mul_(weight);
+  const CapSlope slope(softcap, z, weight);
   base.sub_(base.logsumexp(0));
   z.sub_(z.logsumexp(0));
   const at::Tensor p = base.exp();
   const double kl = base.sub_(z).mul_(p).sum(at::kDouble).item<double>();
   z.exp_().sub_(p);
-  slope.defined() ? z.mul_(slope) : z.mul_(weight);
+  slope.multiply(z);
   return kl;
 }
 

@@ -41,6 +41,11 @@ const GgmlTraits& traits(GgmlType type) {
   return *found;
 }
 
+int64_t block_bytes(GgmlType type, int64_t n_values) {
+  const GgmlTraits& t = traits(type);
+  return n_values / t.block_values * t.block_bytes;
+}
+
 std::optional<GgmlType> parse_ggml_type(std::string_view name) {
   for (const GgmlTraits& t : kTypes)
     if (std::equal(name.begin(), name.end(), t.name.begin(), t.name.end(),

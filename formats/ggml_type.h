@@ -37,6 +37,8 @@ struct GgmlTraits {
 
 std::optional<GgmlTraits> ggml_traits(uint32_t number);  // nothing: not a type we know
 const GgmlTraits& traits(GgmlType type);
+// Bytes of so many values in whole blocks.
+int64_t block_bytes(GgmlType type, int64_t n_values);
 // "q4_k" or "Q4_K".
 std::optional<GgmlType> parse_ggml_type(std::string_view name);
 

@@ -69,10 +69,7 @@ int64_t GgufTensor::rows() const {
   return n;
 }
 
-uint64_t GgufTensor::row_bytes() const {
-  const GgmlTraits& t = traits(type);
-  return static_cast<uint64_t>(k() / t.block_values * t.block_bytes);
-}
+uint64_t GgufTensor::row_bytes() const { return static_cast<uint64_t>(block_bytes(type, k())); }
 
 GgufWriter::GgufWriter(const std::string& path, const std::vector<GgufPair>& pairs,
                        std::vector<GgufTensor> tensors)

@@ -28,22 +28,15 @@ void encode_q8_0(std::span<const float> x, uint8_t* out) {
   pack_q8_0(scale, q, out);
 }
 
-void encode_q4_0(std::span<const float> x, uint8_t* out) {
-  const uint16_t scale = half(fit_symmetric(x, -8, 7));
+// Levels from `low` to -low - 1, stored from 0 on: Q4_0 and Q5_0.
+void encode_offset(std::span<const float> x, int low, decltype(pack_nibbles)* pack, uint8_t* out) {
+  const int high = -low - 1;
+  const uint16_t scale = half(fit_symmetric(x, low, high));
   const float inverse = inverse_of(f16_to_float(scale));
   std::array<uint8_t, 32> q;
   for (size_t i = 0; i < 32; ++i)
-    q[i] = static_cast<uint8_t>(round_clamped(x[i] * inverse, -8, 7) + 8);
-  pack_nibbles(scale, q, out);
-}
-
-void encode_q5_0(std::span<const float> x, uint8_t* out) {
-  const uint16_t scale = half(fit_symmetric(x, -16, 15));
-  const float inverse = inverse_of(f16_to_float(scale));
-  std::array<uint8_t, 32> q;
-  for (size_t i = 0; i < 32; ++i)
-    q[i] = static_cast<uint8_t>(round_clamped(x[i] * inverse, -16, 15) + 16);
-  pack_q5_0(scale, q, out);
+    q[i] = static_cast<uint8_t>(round_clamped(x[i] * inverse, low, high) - low);
+  pack(scale, q, out);
 }
 
 void encode_iq4_xs(std::span<const float> x, uint8_t* out) {
@@ -119,9 +112,9 @@ void encode_block(GgmlType type, std::span<const float> x, uint8_t* out) {
     case GgmlType::kQ8_0:
       return encode_q8_0(x, out);
     case GgmlType::kQ4_0:
-      return encode_q4_0(x, out);
+      return encode_offset(x, -8, pack_nibbles, out);
     case GgmlType::kQ5_0:
-      return encode_q5_0(x, out);
+      return encode_offset(x, -16, pack_q5_0, out);
     case GgmlType::kIQ4_NL:
       return encode_iq4_nl(x, out);
     case GgmlType::kIQ4_XS:

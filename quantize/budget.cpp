@@ -97,21 +97,18 @@ class Chooser {
     return correction_ * predict(costs_, codes);
   }
 
-  // Flips add up by squares: near a choice whose flips cost R together, a tensor's share is its
-  // own square over 2 R, which is proportional to its error like the rest.
+  // The menu with flips as they count near a choice.
   void set_flip_price(const std::vector<Code>& codes) {
     double squares = 0;
     for (size_t i = 0; i < costs_.size(); ++i)
-      squares += costs_[i].flips * costs_[i].flips * costs_[i].errors.at(codes[i]);
+      squares += costs_[i].flip_square(costs_[i].errors.at(codes[i]));
     has_flips_ = squares > 0;
-    const double price = has_flips_ ? 0.5 / std::sqrt(squares) : 0;
     menu_.clear();
     for (const TensorCosts& t : costs_) {
       std::vector<CodeChoice>& choices = menu_.emplace_back();
       for (const auto& [code, bytes] : t.bytes)
         if (std::isfinite(t.errors.at(code)))
-          choices.push_back(
-              {code, bytes, (t.quadratic + price * t.flips * t.flips) * t.errors.at(code)});
+          choices.push_back({code, bytes, t.slope_near(squares) * t.errors.at(code)});
       if (choices.empty())
         fail(ErrorCode::kBadData,
              "{}: tensor {} has weights too large for the 16-bit scales of every code; keep it "

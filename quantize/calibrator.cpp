@@ -36,10 +36,9 @@ Calibrator::Calibrator(const ModelSource& source, const std::vector<LapTensor>& 
     index_.emplace(entries[i].name, i);
     // Weights that lie on their code's lattice already are stored as what they are.
     const Code code = entries[i].code;
-    const bool imports = traits(code).scale_k == kGroupK && !traits(code).is_trellis;
-    is_wanted_.push_back(
-        entries[i].layout == Layout::kPanels && takes_feedback(code) &&
-        !(imports && traits(source.tensors()[i].code).is_float && lattice_code(source, i)));
+    is_wanted_.push_back(entries[i].layout == Layout::kPanels && takes_feedback(code) &&
+                         !(imports_lattices(code) && traits(source.tensors()[i].code).is_float &&
+                           lattice_code(source, i)));
   }
   progress_.what = "calibration windows";
   progress_.total =

@@ -102,7 +102,6 @@ GgmlRounder::GgmlRounder(GgmlType type, int64_t k, int64_t first_row, std::span<
 int GgmlRounder::block_k() const { return static_cast<int>(traits(type_).block_values); }
 
 void GgmlRounder::round(const StripBlock& block) {
-  const GgmlTraits& t = traits(type_);
   if (block.first_k >= k_) {  // padding of the Hessian
     std::fill_n(block.values, block.n_k * kRows, 0.0f);
     return;
@@ -111,11 +110,11 @@ void GgmlRounder::round(const StripBlock& block) {
   LAPIDARY_CHECK(block.n_k == lattice.block);
   Choice choice{};
   BlockSearch(lattice, block).run(&choice);
-  const int64_t row_bytes = k_ / t.block_values * t.block_bytes;
+  const int64_t row_bytes = block_bytes(type_, k_);
   for (int row = 0; row < block.n_rows; ++row)
     pack_row(type_, lattice, choice, row,
              blocks_.data() + (block.first_row - first_row_ + row) * row_bytes +
-                 block.first_k / t.block_values * t.block_bytes);
+                 block_bytes(type_, block.first_k));
 }
 
 }  // namespace lapidary

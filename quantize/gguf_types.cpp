@@ -4,7 +4,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <cmath>
+#include <set>
 
 #include "formats/error.h"
 #include "formats/ggml_blocks.h"
@@ -24,8 +24,7 @@ constexpr GgmlType kMenu[] = {GgmlType::kQ3_K, GgmlType::kIQ4_XS, GgmlType::kQ4_
 constexpr int64_t kSampledRows = 256;
 
 uint64_t type_bytes(const SourceTensor& t, GgmlType type) {
-  const GgmlTraits& of = traits(type);
-  return static_cast<uint64_t>(t.elements() / of.block_values * of.block_bytes);
+  return static_cast<uint64_t>(block_bytes(type, t.elements()));
 }
 
 GgmlType float_type(Code code) {
@@ -52,8 +51,7 @@ double type_error(const ModelSource& source, size_t tensor, GgmlType type, Threa
   pool.run(n, [&](int64_t i) {
     std::vector<float> row(static_cast<size_t>(t.k())), back(row);
     source.read_rows(tensor, (2 * i + 1) * t.rows() / (2 * n), 1, row);
-    std::vector<uint8_t> blocks(
-        static_cast<size_t>(t.k() / traits(type).block_values * traits(type).block_bytes));
+    std::vector<uint8_t> blocks(static_cast<size_t>(block_bytes(type, t.k())));
     encode_blocks(type, row, blocks);
     decode_blocks(type, blocks, back);
     for (size_t j = 0; j < row.size(); ++j) {
@@ -113,7 +111,7 @@ class Chooser {
   }
 
   // A matrix that the budget decides.
-  void leave_open(const std::string& name) { open_.insert({name, true}); }
+  void leave_open(const std::string& name) { open_.insert(name); }
 
  private:
   uint64_t bytes_now(const SourceTensor& t) const {
@@ -134,23 +132,19 @@ class Chooser {
     }
   }
 
-  // As in budget.cpp: flips add up by squares and are priced at a choice.
   void price(const Selection& at) {
     double squares = 0;
-    for (size_t i = 0; i < costs_.size(); ++i)
-      squares += costs_[i].flips * costs_[i].flips * errors_[i][at[i]];
-    const double each = squares > 0 ? 0.5 / std::sqrt(squares) : 0;
+    for (size_t i = 0; i < costs_.size(); ++i) squares += costs_[i].flip_square(errors_[i][at[i]]);
     for (size_t i = 0; i < costs_.size(); ++i)
       for (size_t c = 0; c < menu_[i].size(); ++c)
-        menu_[i][c].kld =
-            (costs_[i].quadratic + each * costs_[i].flips * costs_[i].flips) * errors_[i][c];
+        menu_[i][c].kld = costs_[i].slope_near(squares) * errors_[i][c];
   }
 
   const ModelSource& source_;
   const GgufTypeOptions& options_;
   std::map<std::string, GgmlType>& types_;
   ThreadPool pool_;
-  std::map<std::string, bool> open_;
+  std::set<std::string> open_;
   std::map<std::string, size_t> index_;
   std::vector<TensorCosts> costs_;
   std::vector<std::vector<GgmlType>> offers_;

@@ -39,6 +39,10 @@ bool is_zero(std::span<const float> x) {
 
 }  // namespace
 
+bool imports_lattices(Code code) {
+  return traits(code).scale_k == kGroupK && !traits(code).is_trellis;
+}
+
 std::optional<LatticeBlock> fit_lattice(Code code, Code stored, std::span<const float> x) {
   LAPIDARY_CHECK(x.size() <= static_cast<size_t>(kGroupK));
   LatticeBlock block;

@@ -21,6 +21,9 @@
 
 namespace lapidary {
 
+// Codes with a scale per 32, which exist to hold such weights: w4x and w8x.
+bool imports_lattices(Code code);
+
 struct LatticeBlock {
   uint16_t scale = 0;                    // fp16
   std::array<int8_t, kGroupK> levels{};  // of the code, one per weight

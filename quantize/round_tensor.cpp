@@ -20,10 +20,6 @@ std::unique_ptr<BlockRounder> block_rounder(const PanelStore& store) {
   return std::make_unique<ScalarRounder>(store, ScalarRounding{});
 }
 
-size_t row_bytes(GgmlType type, int64_t k) {
-  return static_cast<size_t>(k / traits(type).block_values * traits(type).block_bytes);
-}
-
 }  // namespace
 
 bool takes_feedback(Code code) { return !traits(code).is_float; }
@@ -33,7 +29,7 @@ TensorRounding::TensorRounding(const LapTensor& entry, std::optional<GgmlType> g
       g_(packed_geometry(entry.code, entry.shape[entry.shape.size() - 2], entry.shape.back())),
       ggml_(ggml),
       n_matrices_(entry.shape.size() == 3 ? entry.shape[0] : 1),
-      stored_(ggml ? static_cast<size_t>(n_matrices_ * g_.rows) * row_bytes(*ggml, g_.k)
+      stored_(ggml ? static_cast<size_t>(n_matrices_ * g_.rows * block_bytes(*ggml, g_.k))
                    : entry.bytes) {
   LAPIDARY_CHECK(takes_feedback(entry.code) && entry.layout == Layout::kPanels);
 }
@@ -69,7 +65,7 @@ void TensorRounding::round(int64_t index, const FloatRows& rows, const Factor& f
 std::unique_ptr<BlockRounder> TensorRounding::rounder(int64_t index, int64_t first,
                                                       int64_t n_rows) {
   if (ggml_) {
-    const size_t bytes = row_bytes(*ggml_, g_.k);
+    const auto bytes = static_cast<size_t>(block_bytes(*ggml_, g_.k));
     return std::make_unique<GgmlRounder>(
         *ggml_, g_.k, first,
         std::span(stored_).subspan(static_cast<size_t>(index * g_.rows + first) * bytes,

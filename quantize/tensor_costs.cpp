@@ -86,12 +86,17 @@ double TensorCosts::alone(Code code) const {
   return quadratic * error + flips * std::sqrt(error);
 }
 
+double TensorCosts::slope_near(double squares) const {
+  const double price = squares > 0 ? 0.5 / std::sqrt(squares) : 0;
+  return quadratic + price * flips * flips;
+}
+
 double predict(const std::vector<TensorCosts>& costs, const std::vector<Code>& codes) {
   double kld = 0, squares = 0;
   for (size_t i = 0; i < costs.size(); ++i) {
     const double error = costs[i].errors.at(codes[i]);
     kld += costs[i].quadratic * error;
-    squares += costs[i].flips * costs[i].flips * error;
+    squares += costs[i].flip_square(error);
   }
   return kld + std::sqrt(squares);
 }
@@ -100,9 +105,7 @@ std::vector<Code> allocatable_codes() {
   std::vector<Code> codes;
   for (int i = 0; i < kCodeCount; ++i) {
     const Code code = static_cast<Code>(i);
-    const CodeTraits& t = traits(code);
-    const bool imports = t.scale_k == kGroupK && !t.is_trellis;
-    if (!t.is_float && !imports) codes.push_back(code);
+    if (!traits(code).is_float && !imports_lattices(code)) codes.push_back(code);
   }
   return codes;
 }

@@ -33,6 +33,11 @@ struct TensorCosts {
   // `code`, or what a tensor too narrow for it gets instead: the scalar code of as many bits.
   Code nearest(Code code) const;
   double alone(Code code) const;  // predicted divergence of this tensor alone
+  // Flips add up by squares: of all tensors together they cost the root of this sum.
+  double flip_square(double error) const { return flips * flips * error; }
+  // Nats per relative squared error, near a choice whose flip squares sum up to `squares` = R^2:
+  // this tensor's share of R is its own square over 2 R, proportional to its error like the rest.
+  double slope_near(double squares) const;
 };
 
 // Divergence of all tensors together; codes[i] is the code of costs[i].

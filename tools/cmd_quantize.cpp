@@ -77,7 +77,8 @@ struct QuantizeCommand {
     apply_recipe(sub);
     if (output.empty() && !dry_run)
       fail(ErrorCode::kUsage, "quantize needs -o FILE (or --dry-run to see sizes first)");
-    if (!dry_run) refuse_to_replace(output, {source, kv_text, report_text, calibrate.text, budget.fisher});
+    if (!dry_run)
+      refuse_to_replace(output, {source, kv_text, report_text, calibrate.text, budget.fisher});
     if (!budget.fisher.empty() && !budget.given())
       fail(ErrorCode::kUsage, "--fisher needs --target-size, --target-bpw or --max-kld");
     if (report_file.empty() ? !report_text.empty() : dry_run)

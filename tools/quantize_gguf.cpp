@@ -39,11 +39,8 @@ GgufTypeOptions type_options(const GgufQuantize& command) {
                     : weights.weights == "w8" ? GgmlType::kQ8_0
                                               : require_type(weights.weights);
   for (const std::string& rule : weights.keep) {
-    const size_t equals = rule.rfind('=');
-    if (equals == std::string::npos || equals == 0)
-      fail(ErrorCode::kUsage, "--keep \"{}\": expected PATTERN=TYPE, for example *.o_proj.*=q6_k",
-           rule);
-    options.keep.emplace_back(rule.substr(0, equals), require_type(rule.substr(equals + 1)));
+    const auto [pattern, type] = split_keep(rule, "PATTERN=TYPE, for example *.o_proj.*=q6_k");
+    options.keep.emplace_back(pattern, require_type(type));
   }
   if (command.budget.given()) {
     if (command.budget.target_bpw <= 0 || !command.budget.codes.empty())

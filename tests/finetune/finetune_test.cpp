@@ -13,6 +13,7 @@
 #include "finetune/trainer.h"
 #include "formats/file.h"
 #include "tests/finetune/fixtures.h"
+#include "tests/finetune_data.h"
 
 namespace lapidary {
 namespace {
@@ -21,14 +22,8 @@ namespace {
 class Finetune : public testing::Test {
  protected:
   Finetune() {
-    std::ofstream data(folder_.file("data.jsonl"));
-    for (int i = 0; i < 60; ++i)
-      data << R"({"prompt": "How many letters has )" << std::string(1 + i % 9, 'x')
-           << R"(?", "completion": ")" << 1 + i % 9 << "\"}\n";
-    std::ifstream skills(data_path("skills.jsonl"));
-    std::ofstream general(folder_.file("general.jsonl"));
-    std::string line;
-    for (int i = 0; i < 40 && std::getline(skills, line); ++i) general << line << "\n";
+    write_letter_counts(folder_.file("data.jsonl"), 60);
+    write_known_skills(folder_.file("general.jsonl"), 40);
     options_.model = converted(data_path("nano-e"));
     options_.data = folder_.file("data.jsonl");
     options_.general = {folder_.file("general.jsonl")};

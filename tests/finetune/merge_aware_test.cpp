@@ -12,6 +12,7 @@
 #include "finetune/trainer.h"
 #include "quantize/merge.h"
 #include "tests/finetune/fixtures.h"
+#include "tests/finetune_data.h"
 
 namespace lapidary {
 namespace {
@@ -19,10 +20,7 @@ namespace {
 class MergeAwareBase : public testing::Test {
  protected:
   MergeAwareBase() {
-    std::ofstream data(folder_.file("data.jsonl"));
-    for (int i = 0; i < 40; ++i)
-      data << R"({"prompt": "How many letters has )" << std::string(1 + i % 9, 'x')
-           << R"(?", "completion": ")" << 1 + i % 9 << "\"}\n";
+    write_letter_counts(folder_.file("data.jsonl"), 40);
     options_.model = converted(data_path("nano-e"));
     options_.data = folder_.file("data.jsonl");
     options_.output = folder_.file("tuned");

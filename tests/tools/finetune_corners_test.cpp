@@ -46,14 +46,14 @@ TEST_F(FinetuneCorners, PreviewIsHarmless) {
   const Outcome html = lapidary_command(page);
   EXPECT_EQ(html.status, 0) << html.err;
   EXPECT_EQ(html.out, "");
-  const std::string written = contents(folder_.file("preview.html"));
+  const std::string written = read_text(folder_.file("preview.html"));
   EXPECT_EQ(written.find("<script>alert"), std::string::npos);
   EXPECT_NE(written.find("&lt;script&gt;alert(1)"), std::string::npos);
   EXPECT_NE(written.find("<mark>a &lt;b&gt; &amp; "), std::string::npos);
 }
 
 TEST_F(FinetuneCorners, APageReplacesNoInputAndHasAFolder) {
-  const std::string before = contents(data());
+  const std::string before = read_text(data());
   for (const std::string& page : {data(), model_, folder_.file("general.jsonl")}) {
     expect_error(
         lapidary_command({"finetune", model_, "--data", data(), "--general",
@@ -61,7 +61,7 @@ TEST_F(FinetuneCorners, APageReplacesNoInputAndHasAFolder) {
         64, page);
     expect_error(lapidary_command(command("page", {"--quiet", "--html", page})), 64, page);
   }
-  EXPECT_EQ(contents(data()), before);
+  EXPECT_EQ(read_text(data()), before);
   expect_error(lapidary_command(command("page", {"--html", folder_.file("none/page.html")})), 66,
                "there is no folder");
   EXPECT_FALSE(fs::exists(folder_.file("page")));
@@ -70,7 +70,7 @@ TEST_F(FinetuneCorners, APageReplacesNoInputAndHasAFolder) {
 TEST_F(FinetuneCorners, TheReportShowsTheRunAndNeedsNothingElse) {
   const std::string page = folder_.file("page.html");
   ASSERT_EQ(lapidary_command(command("run", {"--quiet", "--html", page})).status, 0);
-  const std::string written = contents(page);
+  const std::string written = read_text(page);
   EXPECT_EQ(written.find("<!DOCTYPE html>"), 0u);
   EXPECT_NE(written.find("</html>"), std::string::npos);
   EXPECT_NE(written.find("<svg"), std::string::npos);
@@ -111,7 +111,7 @@ TEST_F(FinetuneCorners, TheGateOnTasksStopsARunThatForgets) {
   const auto report = nlohmann::json::parse(outcome.out);
   EXPECT_TRUE(report["stopped_early"].get<bool>());
   EXPECT_EQ(report["steps"], 4);  // two evaluations in a row
-  std::istringstream log(contents(folder_.file("wrecked") + "/log.jsonl"));
+  std::istringstream log(read_text(folder_.file("wrecked") + "/log.jsonl"));
   std::vector<nlohmann::json> evaluations;
   while (std::getline(log, line)) {
     auto json = nlohmann::json::parse(line);

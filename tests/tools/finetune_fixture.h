@@ -15,19 +15,14 @@
 
 #include "convert/convert.h"
 #include "convert/hf_source.h"
+#include "formats/file.h"
+#include "tests/finetune_data.h"
 #include "tests/test_data.h"
 #include "tests/tools/command_runner.h"
 
 namespace lapidary {
 
 namespace fs = std::filesystem;
-
-inline std::string contents(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 inline int free_port() {
   const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
@@ -46,14 +41,8 @@ class FinetuneCli : public ::testing::Test {
   FinetuneCli() {
     model_ = folder_.file("nano-e.lap");
     convert(*HfSource::open(data_path("nano-e")), model_, {});
-    std::ofstream data(folder_.file("data.jsonl"));
-    for (int i = 0; i < 60; ++i)
-      data << R"({"prompt": "How many letters has )" << std::string(1 + i % 9, 'x')
-           << R"(?", "completion": ")" << 1 + i % 9 << "\"}\n";
-    std::ifstream skills(data_path("skills.jsonl"));
-    std::ofstream general(folder_.file("general.jsonl"));
-    std::string line;
-    for (int i = 0; i < 40 && std::getline(skills, line); ++i) general << line << "\n";
+    write_letter_counts(folder_.file("data.jsonl"), 60);
+    write_known_skills(folder_.file("general.jsonl"), 40);
   }
 
   std::vector<std::string> command(const std::string& output,
@@ -93,12 +82,12 @@ class FinetuneCli : public ::testing::Test {
     std::string all;
     for (const char* file : {"/adapter_model.safetensors", "/adapter_config.json", "/log.jsonl",
                              "/lapidary.json", "/probe.safetensors"})
-      all += contents(folder_.file(output) + file);
+      all += read_text(folder_.file(output) + file);
     return all;
   }
   // The losses of a log, one per line.
   std::vector<double> losses(const std::string& output) const {
-    std::istringstream log(contents(folder_.file(output) + "/log.jsonl"));
+    std::istringstream log(read_text(folder_.file(output) + "/log.jsonl"));
     std::vector<double> all;
     for (std::string line; std::getline(log, line);)
       if (const size_t at = line.find("\"loss\":"); at != std::string::npos)

@@ -22,6 +22,13 @@ Code require_code(const std::string& text) {
 
 }  // namespace
 
+std::pair<std::string, std::string> split_keep(const std::string& rule, std::string_view expected) {
+  const size_t equals = rule.rfind('=');
+  if (equals == std::string::npos || equals == 0)
+    fail(ErrorCode::kUsage, "--keep \"{}\": expected {}", rule, expected);
+  return {rule.substr(0, equals), rule.substr(equals + 1)};
+}
+
 QuantizeOptions WeightOptions::resolve() const {
   QuantizeOptions options;
   if (!target.empty()) {
@@ -31,12 +38,8 @@ QuantizeOptions WeightOptions::resolve() const {
   }
   options.weights = held_code(options.target, require_code(weights));
   for (const std::string& rule : keep) {
-    const size_t equals = rule.rfind('=');
-    if (equals == std::string::npos || equals == 0)
-      fail(ErrorCode::kUsage,
-           "--keep \"{}\": expected PATTERN=CODE, for example *.o_proj.weight=w8", rule);
-    options.keep.emplace_back(rule.substr(0, equals),
-                              held_code(options.target, require_code(rule.substr(equals + 1))));
+    const auto [pattern, code] = split_keep(rule, "PATTERN=CODE, for example *.o_proj.weight=w8");
+    options.keep.emplace_back(pattern, held_code(options.target, require_code(code)));
   }
   options.allow_requantize = allow_requantize;
   options.rotate = !no_rotation;

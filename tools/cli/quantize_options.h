@@ -24,6 +24,9 @@ struct WeightOptions {
   // rules.
   QuantizeOptions resolve() const;
 };
+// The pattern and the code of a rule of --keep. Throws kUsage, naming what was `expected`, as
+// "PATTERN=CODE, for example ...".
+std::pair<std::string, std::string> split_keep(const std::string& rule, std::string_view expected);
 void add_weight_options(CLI::App& command, WeightOptions& options);
 
 // A budget to share out: --target-size, --target-bpw, --max-kld; how: --codes, --probe-tokens.

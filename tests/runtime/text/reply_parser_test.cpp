@@ -93,7 +93,8 @@ const Case kCases[] = {
     {F::kGemma4, "<|tool_call>", "<|tool_call>"},
     // Broken behind a good beginning.
     {F::kGemma4, "<|tool_call>call:f{a:<|\"|>half a str", R"(|f {"a":"half a str CUT)"},
-    {F::kGemma4, "<|tool_call>call:f{a:<|\"|>half<tool_call|>b", R"(|f {"a":"half<tool_call|>b CUT)"},
+    {F::kGemma4, "<|tool_call>call:f{a:<|\"|>half<tool_call|>b",
+     R"(|f {"a":"half<tool_call|>b CUT)"},
     {F::kGemma4, "<|tool_call>call:f{a:[1}} so", R"(}} so|f {"a":[1 CUT)"},
     {F::kGemma4, "<|tool_call>call:f{a:<tool_call|>", R"(|f {"a": CUT)"},
     {F::kGemma4, "<|tool_call>call:f{a:12", R"(|f {"a": CUT)"},
