@@ -54,13 +54,21 @@ void prune(const std::string& folder, int64_t keep) {
   for (const fs::path& path : left_over) fs::remove_all(path, error);
 }
 
+// What a run that diverged is continued with lower; all else must stay as it was.
+bool may_change(const std::string& name) { return name == "--lr" || name == "--clip"; }
+
 void check_identity(const std::map<std::string, std::string>& found,
-                    const std::map<std::string, std::string>& expected, const std::string& folder) {
+                    const std::map<std::string, std::string>& expected, const std::string& folder,
+                    const Events& events) {
   for (const auto& [name, value] : expected) {
     const auto it = found.find(name);
     if (it == found.end())
       fail(ErrorCode::kBadData, "{}: the checkpoint does not say its {}", folder, name);
-    if (it->second != value)
+    if (it->second == value) continue;
+    if (may_change(name))
+      events.note(
+          fmt::format("continuing with {} {}; until here it was {}", name, value, it->second));
+    else
       fail(ErrorCode::kUsage,
            "{}: the interrupted run had {} {}, this one has {}; give the same options and data, or "
            "start anew with --overwrite",
@@ -197,7 +205,7 @@ Checkpoint read_checkpoint(const std::string& folder,
     const std::string newest = name_of(folder, steps[i]);
     try {
       Checkpoint checkpoint = read_one(newest);
-      check_identity(checkpoint.identity, identity, newest);
+      check_identity(checkpoint.identity, identity, newest, events);
       return checkpoint;
     } catch (const Error& e) {
       const bool damaged = e.code() == ErrorCode::kBadData || e.code() == ErrorCode::kNotFound;

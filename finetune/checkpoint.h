@@ -32,7 +32,7 @@ void write_checkpoint(const std::string& folder, const Checkpoint& checkpoint, i
 bool has_checkpoint(const std::string& folder);
 // The newest one; a damaged one is noted and the one before it taken. Throws kNotFound when there
 // is none, kBadData when all are damaged, and kUsage naming the first option that differs from
-// `identity`.
+// `identity`, but for --lr and --clip: a change of those is noted.
 Checkpoint read_checkpoint(const std::string& folder,
                            const std::map<std::string, std::string>& identity,
                            const Events& events);

@@ -1,11 +1,11 @@
 // Which example goes into which step: order, mixture, rows. Pure numbers, fixed by the seed before
 // the first step, so that a resumed run continues with the very same batches.
 //
-// Domain examples are shuffled anew for each pass and fill their part of a step's tokens. General
-// examples follow until general tokens / all tokens is the wanted share, exact to one token after
-// every step: whole examples that fit are preferred, and only the last one of a step is cut.
-// Among several general sources the next is always the one furthest behind its weight's part, so
-// that after every step each is within one example of it.
+// Domain examples are shuffled anew for each pass and fill their part of a step's tokens, every
+// step one at least. General examples follow until general tokens / all tokens is the wanted share,
+// exact to one token after every step: whole examples that fit are preferred, and only the last one
+// of a step is cut. Among several general sources the next is always the one furthest behind its
+// weight's part, so that after every step each is within one example of it.
 #pragma once
 
 #include <cstdint>

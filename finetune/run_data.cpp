@@ -110,12 +110,6 @@ void RunData::make_plan(int n_processes) {
                          .epochs = options_.epochs,
                          .steps = options_.steps,
                          .seed = options_.seed});
-  for (size_t i = 0; i < plan_.size() && options_.keep_only; ++i)
-    if (plan_[i].general_tokens == plan_[i].tokens)
-      fail(ErrorCode::kUsage,
-           "step {} has general examples alone, and --keep-only learns nothing of them; raise "
-           "--batch-tokens or lower --general-share",
-           i + 1);
 }
 
 Gate RunData::make_gate() {

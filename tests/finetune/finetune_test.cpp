@@ -18,7 +18,7 @@
 namespace lapidary {
 namespace {
 
-// Sums to learn, and general items in the skills' own form.
+// Letters to count, and general items in the skills' own form.
 class Finetune : public testing::Test {
  protected:
   Finetune() {
@@ -163,8 +163,8 @@ TEST_F(Finetune, AnInterruptedRunLeavesACheckpointOfItsLastStep) {
   EXPECT_NE(message(options_, ErrorCode::kUsage).find("--resume"), std::string::npos);
   FinetuneOptions other = options_;
   other.resume = true;
-  other.learning_rate = 1e-4;
-  EXPECT_NE(message(other, ErrorCode::kUsage).find("--lr"), std::string::npos);
+  other.rank *= 2;
+  EXPECT_NE(message(other, ErrorCode::kUsage).find("--rank"), std::string::npos);
   options_.resume = true;
   options_.n_threads = 1;  // results do not depend on the number of threads
   finetune(options_, {});
@@ -177,6 +177,28 @@ TEST_F(Finetune, InterruptedBeforeItsFirstStepLeavesNothing) {
   events.cancelled = &cancelled;
   EXPECT_THROW(finetune(options_, events), Error);
   EXPECT_FALSE(path_exists(options_.output));
+}
+
+TEST_F(Finetune, ADivergedRunMayContinueWithALowerRate) {
+  Events dies;
+  dies.on_progress = [](const Progress& p) {
+    if (p.done == 5) throw std::runtime_error("power cut");
+  };
+  EXPECT_THROW(finetune(options_, dies), std::runtime_error);
+  options_.resume = true;
+  options_.learning_rate = 1e-4;
+  std::string notes;
+  Events events;
+  events.on_note = [&](const std::string& note) { notes += note + "\n"; };
+  finetune(options_, events);
+  EXPECT_NE(notes.find("continuing with --lr 0.0001"), std::string::npos) << notes;
+  std::istringstream log(read_text(options_.output + "/log.jsonl"));
+  std::vector<std::string> steps;
+  for (std::string line; std::getline(log, line);)
+    if (line.find("\"lr\"") != std::string::npos) steps.push_back(line);
+  ASSERT_EQ(steps.size(), 6u);
+  EXPECT_EQ(steps[3].find("\"lr\":0.0001"), std::string::npos) << steps[3];
+  EXPECT_NE(steps[4].find("\"lr\":0.0001"), std::string::npos) << steps[4];
 }
 
 TEST_F(Finetune, SaysWhatIsWrong) {

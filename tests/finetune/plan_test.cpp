@@ -43,10 +43,17 @@ TEST(Plan, KeepsTheGeneralShareToOneTokenAfterEveryStep) {
 TEST(Plan, CountsWhatItsRowsHoldAndFitsThemIntoTheContext) {
   const auto domain = random_lengths(100, 5, 256, 1), general = random_lengths(50, 5, 256, 2);
   PlanOptions options;
-  options.general_share = 0.15;
   options.context = 256;
-  options.batch_tokens = 1000;
-  for (const PlannedStep& step : plan_training(domain, one(general), options)) {
+  std::vector<PlannedStep> steps;
+  for (const double share : {0.15, 0.9}) {
+    options.general_share = share;
+    for (const int64_t batch_tokens : {1000, 40}) {
+      options.batch_tokens = batch_tokens;
+      const auto more = plan_training(domain, one(general), options);
+      steps.insert(steps.end(), more.begin(), more.end());
+    }
+  }
+  for (const PlannedStep& step : steps) {
     int64_t tokens = 0, general_tokens = 0;
     for (const PlannedRow& row : step.rows) {
       int64_t in_row = 0;
@@ -65,6 +72,7 @@ TEST(Plan, CountsWhatItsRowsHoldAndFitsThemIntoTheContext) {
     }
     EXPECT_EQ(tokens, step.tokens);
     EXPECT_EQ(general_tokens, step.general_tokens);
+    EXPECT_LT(general_tokens, tokens) << "a step without a domain example";
   }
 }
 
