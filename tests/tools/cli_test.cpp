@@ -9,28 +9,14 @@
 
 #include "tests/test_data.h"
 #include "tests/tools/command_runner.h"
+#include "tests/tools/converted_model.h"
 
 namespace lapidary {
 namespace {
 
 namespace fs = std::filesystem;
 
-class Cli : public ::testing::Test {
- protected:
-  // Converted once for all tests of this program.
-  static void SetUpTestSuite() {
-    folder_ = new TemporaryFolder;
-    model_ = folder_->file("nano-e.lap");
-    const Outcome o = lapidary_command({"convert", data_path("nano-e"), "-o", model_, "--quiet"});
-    ASSERT_EQ(o.status, 0) << o.err;
-  }
-  static void TearDownTestSuite() { delete folder_; }
-
-  static TemporaryFolder* folder_;
-  static std::string model_;
-};
-TemporaryFolder* Cli::folder_ = nullptr;
-std::string Cli::model_;
+class Cli : public ConvertedModel {};
 
 TEST_F(Cli, HelpOfEveryCommandHasExamples) {
   for (const char* name : {"convert", "quantize", "merge", "run", "eval", "verify", "inspect",

@@ -6,26 +6,12 @@
 
 #include "tests/test_data.h"
 #include "tests/tools/command_runner.h"
+#include "tests/tools/converted_model.h"
 
 namespace lapidary {
 namespace {
 
-class KvCli : public ::testing::Test {
- protected:
-  // Converted once for all tests of this program.
-  static void SetUpTestSuite() {
-    folder_ = new TemporaryFolder;
-    model_ = folder_->file("nano-e.lap");
-    const Outcome o = lapidary_command({"convert", data_path("nano-e"), "-o", model_, "--quiet"});
-    ASSERT_EQ(o.status, 0) << o.err;
-  }
-  static void TearDownTestSuite() { delete folder_; }
-
-  static TemporaryFolder* folder_;
-  static std::string model_;
-};
-TemporaryFolder* KvCli::folder_ = nullptr;
-std::string KvCli::model_;
+class KvCli : public ConvertedModel {};
 
 TEST_F(KvCli, InspectPlansTheSameFromAFileAFolderAndAConfig) {
   std::string first;

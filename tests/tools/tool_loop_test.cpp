@@ -9,22 +9,15 @@
 #include "formats/file.h"
 #include "tests/test_data.h"
 #include "tests/tools/command_runner.h"
+#include "tests/tools/converted_model.h"
 
 namespace lapidary {
 namespace {
 
 using nlohmann::json;
 
-class ToolLoop : public ::testing::Test {
+class ToolLoop : public ConvertedModel {
  protected:
-  static void SetUpTestSuite() {
-    folder_ = new TemporaryFolder;
-    const Outcome o = lapidary_command(
-        {"convert", data_path("nano-e"), "-o", folder_->file("nano-e.lap"), "--quiet"});
-    ASSERT_EQ(o.status, 0) << o.err;
-  }
-  static void TearDownTestSuite() { delete folder_; }
-
   // A tools file with one tool that the model knows how to call.
   static std::string tools_file(const json& more) {
     json tool = {{"type", "function"},
@@ -44,10 +37,10 @@ class ToolLoop : public ::testing::Test {
   }
 
   static Outcome ask(const json& more, std::vector<std::string> options) {
-    options.insert(options.begin(),
-                   {"run", folder_->file("nano-e.lap"), "--greedy", "--system",
-                    "You can call functions.", "--tools", tools_file(more), "-p",
-                    "What is the weather in Oslo in celsius?", "--max-tokens", "60"});
+    options.insert(
+        options.begin(),
+        {"run", model_, "--greedy", "--system", "You can call functions.", "--tools",
+         tools_file(more), "-p", "What is the weather in Oslo in celsius?", "--max-tokens", "60"});
     return lapidary_command(options);
   }
   static json first_action(const json& more) {
@@ -56,10 +49,7 @@ class ToolLoop : public ::testing::Test {
     const json reply = json::parse(o.out, nullptr, false);
     return reply.contains("actions") ? reply["actions"][0] : json();
   }
-
-  static TemporaryFolder* folder_;
 };
-TemporaryFolder* ToolLoop::folder_ = nullptr;
 
 TEST_F(ToolLoop, RunsWhatTheUserAllows) {
   const std::string witness = folder_->file("witness");
