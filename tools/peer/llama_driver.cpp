@@ -5,10 +5,11 @@
 //
 //   llama_driver depth MODEL THREADS DEPTH TOKENS REPETITIONS
 //   llama_driver kv MODEL THREADS IDS WINDOW TYPE_K/TYPE_V...
-//   llama_driver score MODEL THREADS IDS NEW_TOKENS [LORA]
+//   llama_driver score MODEL THREADS IDS NEW_TOKENS [--exact] [LORA]
 //   llama_driver tokenize MODEL THREADS TEXTS
 //   llama_driver weights MODEL THREADS IDS WINDOW CANDIDATE...
 //
+// --exact: with the roundings of llama.cpp's products and GELU taken out (exact_arithmetic.h).
 // IDS is a text file: per line one sequence of token ids (kv, weights: one line, cut into windows
 // of WINDOW - 1, BOS 2 before each). Every command prints one JSON object on stdout.
 #include <algorithm>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "llama.h"
+#include "tools/peer/exact_arithmetic.h"
 #include "tools/peer/llama_session.h"
 #include "tools/peer/stretch_cache.h"
 #include "tools/peer/weight_loss.h"
@@ -120,23 +122,32 @@ int score(llama_model* model, int threads, int argc, char** argv) {
   const int new_tokens = std::atoi(argv[1]);
   size_t longest = 0;
   for (const auto& line : lines) longest = std::max(longest, line.size());
+  const bool unrounded = argc > 2 && argv[2] == std::string("--exact");
+  const int at_lora = unrounded ? 3 : 2;
+  ExactArithmetic exact;
   llama_context* context =
       open_context(model, {.tokens = static_cast<uint32_t>(longest) + new_tokens,
                            .threads = threads,
                            .type_k = GGML_TYPE_F32,
                            .type_v = GGML_TYPE_F32,
-                           .flash = false});
-  if (argc > 2) {
-    llama_adapter_lora* adapter = llama_adapter_lora_init(model, argv[2]);
-    if (!adapter) die(std::string("llama.cpp does not load the adapter ") + argv[2]);
+                           .flash = false,
+                           .eval = unrounded ? ExactArithmetic::eval : nullptr,
+                           .eval_data = &exact});
+  if (argc > at_lora) {
+    llama_adapter_lora* adapter = llama_adapter_lora_init(model, argv[at_lora]);
+    if (!adapter) die(std::string("llama.cpp does not load the adapter ") + argv[at_lora]);
     float scale = 1;
     if (llama_set_adapters_lora(context, &adapter, 1, &scale) != 0) die("adapter not accepted");
   }
   std::printf("{\"sequences\": [");
   for (size_t l = 0; l < lines.size(); ++l) {
     llama_memory_clear(llama_get_memory(context), false);
+    exact.forget_margins();
     decode(context, lines[l], 0, true);
-    std::printf("%s{\"logprobs\": [", l ? ", " : "");
+    std::printf("%s{\"router_margins\": [", l ? ", " : "");
+    for (size_t t = 0; t < exact.margins().size(); ++t)
+      std::printf("%s%.3g", t ? "," : "", exact.margins()[t]);
+    std::printf("], \"logprobs\": [");
     for (size_t t = 0; t + 1 < lines[l].size(); ++t)
       std::printf("%s%.6f", t ? "," : "",
                   log_softmax(llama_get_logits_ith(context, t), vocabulary)[lines[l][t + 1]]);
@@ -180,7 +191,7 @@ int tokenize(llama_model* model, char** argv) {
 int main(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
   if (!((command == "depth" && argc == 7) || (command == "kv" && argc >= 7) ||
-        (command == "weights" && argc >= 7) || (command == "score" && (argc == 6 || argc == 7)) ||
+        (command == "weights" && argc >= 7) || (command == "score" && argc >= 6 && argc <= 8) ||
         (command == "tokenize" && argc == 5)))
     die("see the head of llama_driver.cpp for its arguments");
   llama_log_set(
@@ -191,6 +202,7 @@ int main(int argc, char** argv) {
   llama_backend_init();
   llama_model_params params = llama_model_default_params();
   params.vocab_only = command == "tokenize";
+  params.use_extra_bufts = !(argc > 6 && argv[6] == std::string("--exact"));
   llama_model* model = llama_model_load_from_file(argv[2], params);
   if (!model) die(std::string("llama.cpp does not load ") + argv[2]);
   const int threads = std::atoi(argv[3]);

@@ -35,6 +35,8 @@ struct ContextOptions {
   int threads;
   ggml_type type_k = GGML_TYPE_F16, type_v = GGML_TYPE_F16;
   bool flash = true;  // quantized V needs it; without it scores stay float32
+  ggml_backend_sched_eval_callback eval = nullptr;
+  void* eval_data = nullptr;
 };
 
 inline llama_context* open_context(llama_model* model, const ContextOptions& options) {
@@ -46,6 +48,8 @@ inline llama_context* open_context(llama_model* model, const ContextOptions& opt
   params.type_v = options.type_v;
   params.flash_attn_type =
       options.flash ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  params.cb_eval = options.eval;
+  params.cb_eval_user_data = options.eval_data;
   llama_context* context = llama_init_from_model(model, params);
   if (!context) die("no context");
   return context;
