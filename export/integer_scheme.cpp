@@ -4,43 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <string_view>
 
 #include "export/integer_rows.h"
+#include "formats/fused_linears.h"
 
 namespace lapidary {
 namespace {
-
-struct Linear {
-  std::string_view name;     // after "model.layers.N."
-  std::string_view partner;  // modules with the same word are fused
-};
-constexpr std::array kLinears = {
-    Linear{"self_attn.q_proj.weight", "qkv"},     Linear{"self_attn.k_proj.weight", "qkv"},
-    Linear{"self_attn.v_proj.weight", "qkv"},     Linear{"self_attn.o_proj.weight", "o"},
-    Linear{"mlp.gate_proj.weight", "gate_up"},    Linear{"mlp.up_proj.weight", "gate_up"},
-    Linear{"mlp.down_proj.weight", "down"},       Linear{"per_layer_input_gate.weight", "gate"},
-    Linear{"per_layer_projection.weight", "ple"}, Linear{"experts.gate_up_proj", "experts"},
-    Linear{"experts.down_proj", "experts"}};
-
-// "model.layers.7." of a name; empty when it lies outside the layers.
-std::string_view layer_prefix(std::string_view name) {
-  constexpr std::string_view kLayers = "model.layers.";
-  if (!name.starts_with(kLayers)) return {};
-  const size_t dot = name.find('.', kLayers.size());
-  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot + 1);
-}
-
-const Linear* find_linear(std::string_view name) {
-  const std::string_view prefix = layer_prefix(name);
-  if (prefix.empty()) return nullptr;
-  const auto found = std::find_if(kLinears.begin(), kLinears.end(), [&](const Linear& linear) {
-    return linear.name == name.substr(prefix.size());
-  });
-  return found == kLinears.end() ? nullptr : &*found;
-}
 
 IntegerScheme wish(const LapTensor& t, const IntegerChoice& choice) {
   const CodeTraits& code = traits(t.code);
@@ -81,7 +52,7 @@ IntegerScheme fitted_to_all(const std::vector<const LapTensor*>& tensors, Intege
 }  // namespace
 
 std::string quantizable_module(const std::string& tensor) {
-  if (!find_linear(tensor)) return {};
+  if (fused_linears(tensor).empty()) return {};
   constexpr std::string_view kWeight = ".weight";
   return tensor.ends_with(kWeight) ? tensor.substr(0, tensor.size() - kWeight.size()) : tensor;
 }
@@ -127,13 +98,10 @@ std::vector<IntegerScheme> choose_schemes(const LapReader& model, const IntegerC
     IntegerScheme wanted, scheme;
   };
   std::map<std::string, Fusion> fusions;
-  const auto key = [](const LapTensor& t, const Linear& linear) {
-    return fmt::format("{}{}", layer_prefix(t.name), linear.partner);
-  };
   for (const LapTensor& t : model.index()) {
-    const Linear* linear = find_linear(t.name);
-    if (!linear) continue;
-    Fusion& fusion = fusions[key(t, *linear)];
+    const std::string fused = fused_linears(t.name);
+    if (fused.empty()) continue;
+    Fusion& fusion = fusions[fused];
     const IntegerScheme own = wish(t, choice);
     fusion.wanted = fusion.tensors.empty() ? own : wider(fusion.wanted, own);
     fusion.tensors.push_back(&t);
@@ -142,12 +110,12 @@ std::vector<IntegerScheme> choose_schemes(const LapReader& model, const IntegerC
 
   std::vector<IntegerScheme> schemes;
   for (const LapTensor& t : model.index()) {
-    const Linear* linear = find_linear(t.name);
-    if (!linear) {
+    const auto found = fusions.find(fused_linears(t.name));
+    if (found == fusions.end()) {
       schemes.emplace_back();
       continue;
     }
-    const Fusion& fusion = fusions.at(key(t, *linear));
+    const Fusion& fusion = found->second;
     schemes.push_back(fusion.scheme);
     if (fusion.scheme != fusion.wanted)
       notes->push_back(fmt::format("{}: rows of {} do not divide into groups of {}: {}", t.name,

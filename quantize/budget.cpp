@@ -38,6 +38,7 @@ class Chooser {
       probe_.fisher = &fisher_;
     }
     costs_ = measure_costs(source, options, probe_, events);
+    units_ = tied_tensors(costs_, options.target);
     if (std::all_of(costs_.begin(), costs_.end(), [](const auto& t) { return t.fixed; }))
       fail(ErrorCode::kUsage, "{}: --keep leaves no tensor to choose a code for",
            source.describe());
@@ -89,8 +90,9 @@ class Chooser {
     return codes;
   }
   std::vector<Code> codes_of(const Selection& selection) const {
-    std::vector<Code> codes;
-    for (size_t i = 0; i < selection.size(); ++i) codes.push_back(menu_[i][selection[i]].code);
+    std::vector<Code> codes(costs_.size());
+    for (size_t u = 0; u < selection.size(); ++u)
+      for (const size_t i : units_[u]) codes[i] = menu_[u][selection[u]].code;
     return codes;
   }
   double corrected(const std::vector<Code>& codes) const {
@@ -104,16 +106,23 @@ class Chooser {
       squares += costs_[i].flip_square(costs_[i].errors.at(codes[i]));
     has_flips_ = squares > 0;
     menu_.clear();
-    for (const TensorCosts& t : costs_) {
+    for (const std::vector<size_t>& unit : units_) {
       std::vector<CodeChoice>& choices = menu_.emplace_back();
-      for (const auto& [code, bytes] : t.bytes)
-        if (std::isfinite(t.errors.at(code)))
-          choices.push_back({code, bytes, t.slope_near(squares) * t.errors.at(code)});
+      for (const auto& [code, bytes] : costs_[unit.front()].bytes) {
+        CodeChoice choice{code};
+        for (const size_t i : unit) {
+          if (!costs_[i].bytes.contains(code)) choice.kld = HUGE_VAL;  // the user keeps a partner
+          if (!std::isfinite(choice.kld)) break;
+          choice.bytes += costs_[i].bytes.at(code);
+          choice.kld += costs_[i].slope_near(squares) * costs_[i].errors.at(code);
+        }
+        if (std::isfinite(choice.kld)) choices.push_back(choice);
+      }
       if (choices.empty())
         fail(ErrorCode::kBadData,
              "{}: tensor {} has weights too large for the 16-bit scales of every code; keep it "
              "with --keep {}=bf16",
-             source_.describe(), t.name, t.name);
+             source_.describe(), costs_[unit.front()].name, costs_[unit.front()].name);
     }
   }
 
@@ -242,7 +251,8 @@ class Chooser {
   FisherStatistics fisher_;
   ProbeOptions probe_;
   std::vector<TensorCosts> costs_;
-  Menu menu_;
+  std::vector<std::vector<size_t>> units_;  // of costs_, with one code each
+  Menu menu_;                               // of units
   Selection best_;
   bool has_flips_ = false;
   double correction_ = 1;  // measured / predicted

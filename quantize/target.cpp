@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "formats/error.h"
+#include "formats/fused_linears.h"
 
 namespace lapidary {
 namespace {
@@ -12,11 +13,6 @@ namespace {
 constexpr std::array kNames = {std::pair{Target::kLlamaCpp, std::string_view("llama.cpp")},
                                std::pair{Target::kVllm, std::string_view("vllm")},
                                std::pair{Target::kMlx, std::string_view("mlx")}};
-
-// vLLM reads integers for the linear layers and experts of the decoder only.
-bool vllm_keeps_float(std::string_view name) {
-  return !name.starts_with("model.layers.") || name.ends_with("router.proj.weight");
-}
 
 }  // namespace
 
@@ -53,7 +49,7 @@ Code held_code(Target target, const SourceTensor& tensor, Code wanted) {
   const Code held = held_code(target, wanted);
   if (traits(held).is_float || !traits(tensor.code).is_float) return held;
   const bool stays =
-      tensor.k() % kGroupK != 0 || (target == Target::kVllm && vllm_keeps_float(tensor.name));
+      tensor.k() % kGroupK != 0 || (target == Target::kVllm && fused_linears(tensor.name).empty());
   return stays ? tensor.code : held;
 }
 

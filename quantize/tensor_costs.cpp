@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "formats/fused_linears.h"
 #include "quantize/code_errors.h"
 #include "quantize/fisher_costs.h"
 #include "quantize/lattice.h"
@@ -99,6 +100,30 @@ double predict(const std::vector<TensorCosts>& costs, const std::vector<Code>& c
     squares += costs[i].flip_square(error);
   }
   return kld + std::sqrt(squares);
+}
+
+std::vector<std::vector<size_t>> tied_tensors(const std::vector<TensorCosts>& costs,
+                                              Target target) {
+  const auto share_a_code = [&](const std::vector<size_t>& unit, size_t other) {
+    return std::any_of(costs[other].bytes.begin(), costs[other].bytes.end(), [&](const auto& b) {
+      return std::all_of(unit.begin(), unit.end(),
+                         [&](size_t i) { return costs[i].bytes.contains(b.first); });
+    });
+  };
+  std::vector<std::vector<size_t>> units;
+  std::map<std::string, size_t> unit_of;
+  for (size_t i = 0; i < costs.size(); ++i) {
+    const std::string fused =
+        target == Target::kVllm ? fused_linears(costs[i].name) : std::string();
+    const auto known = unit_of.find(fused);
+    if (known != unit_of.end() && share_a_code(units[known->second], i)) {
+      units[known->second].push_back(i);
+    } else {
+      if (!fused.empty()) unit_of[fused] = units.size();
+      units.push_back({i});
+    }
+  }
+  return units;
 }
 
 std::vector<Code> allocatable_codes() {

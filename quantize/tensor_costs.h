@@ -43,6 +43,11 @@ struct TensorCosts {
 // Divergence of all tensors together; codes[i] is the code of costs[i].
 double predict(const std::vector<TensorCosts>& costs, const std::vector<Code>& codes);
 
+// Indices of tensors that must have one code: what vLLM fuses, if it is the target, else each
+// alone. All of one have a code in common; partners that the user keeps in different codes are
+// apart.
+std::vector<std::vector<size_t>> tied_tensors(const std::vector<TensorCosts>& costs, Target target);
+
 // Codes that a budget chooses among: all packed ones but those that exist to import lattices.
 std::vector<Code> allocatable_codes();
 

@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
+#include <set>
 
 #include "convert/convert.h"
 #include "convert/hf_source.h"
 #include "formats/file.h"
+#include "formats/fused_linears.h"
 #include "formats/lap.h"
 #include "quantize/tensor_costs.h"
 #include "tests/test_data.h"
@@ -135,6 +138,31 @@ TEST_F(Budget, WhatTheUserKeepsIsNotTouched) {
   }
   options.keep.insert(options.keep.begin(), allocation.codes.begin(), allocation.codes.end());
   EXPECT_LE(plan(*LapReader::open(model()), options).bits_per_weight, 11.5);
+}
+
+// vLLM stores q, k, v as one matrix and gate, up as one.
+TEST_F(Budget, WhatVllmFusesHasOneCode) {
+  const auto codes_of_layer = [](const Allocation& allocation) {
+    std::map<std::string, std::set<Code>> codes;
+    for (const TensorCost& t : allocation.tensors) codes[fused_linears(t.name)].insert(t.code);
+    return codes;
+  };
+  BudgetOptions options = budget();
+  options.codes = held_codes(Target::kVllm);
+  options.bits_per_weight = 14.6;  // three layers: w4x makes 14.34, w8x 14.92
+  QuantizeOptions open = few();
+  open.keep = {{"*.layers.[3-9].*", Code::kBF16}};
+  open.target = Target::kVllm;
+  std::set<Code> used;
+  for (const auto& [unit, codes] : codes_of_layer(choose(options, open))) {
+    EXPECT_EQ(codes.size(), 1u) << unit;
+    used.insert(codes.begin(), codes.end());
+  }
+  EXPECT_EQ(used.size(), 2u) << "the budget does not lie between";
+  // A partner that the user keeps decides for the others.
+  open.keep.insert(open.keep.begin(), {"*.layers.0.self_attn.k_proj.weight", Code::kW8x});
+  const auto kept = codes_of_layer(choose(options, open));
+  EXPECT_EQ(kept.at("model.layers.0.qkv"), std::set<Code>{Code::kW8x});
 }
 
 TEST_F(Budget, ImpossibleBudgetsNameWhatIsPossible) {
