@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
@@ -23,6 +24,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kWritebackBytes = uint64_t{64} << 20;
+// A file system keeps in memory what one call writes in pages as large as the call covers whole. In
+// pages of this size, x86's larger ones, a mapping is read faster (docs/performance.md).
+constexpr uint64_t kBlockBytes = uint64_t{2} << 20;
 
 [[noreturn]] void fail_writing(const std::string& path, int error) {
   const std::string reason = std::system_category().message(error);
@@ -95,9 +99,39 @@ void AtomicFile::write(std::span<const uint8_t> bytes) {
 
 void AtomicFile::write_at(uint64_t offset, std::span<const uint8_t> bytes) {
   LAPIDARY_CHECK(fd_ >= 0);
-  for (size_t done = 0; done < bytes.size();) {
-    const ssize_t n =
-        ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+  const uint64_t end = gathered_at_ + gathered_.size();
+  // Behind everything written so far there is nothing that zeros could replace.
+  const bool small_gap = end == highest_ && offset > end && offset - end < kBlockBytes;
+  if (gathered_.empty() || (offset != end && !small_gap)) {
+    write_gathered();
+    gathered_at_ = offset;
+  } else if (small_gap) {
+    gather({}, offset - end);
+  }
+  gather(bytes, bytes.size());
+  highest_ = std::max(highest_, offset + bytes.size());
+}
+
+// Appends `bytes` to the block at hand, zeros if there are none, and writes what becomes whole.
+void AtomicFile::gather(std::span<const uint8_t> bytes, uint64_t n_bytes) {
+  gathered_.reserve(kBlockBytes);
+  for (uint64_t done = 0; done < n_bytes;) {
+    const uint64_t at = gathered_at_ + gathered_.size();
+    const uint64_t n = std::min(kBlockBytes - at % kBlockBytes, n_bytes - done);
+    if (bytes.empty())
+      gathered_.resize(gathered_.size() + n);
+    else
+      gathered_.insert(gathered_.end(), bytes.begin() + static_cast<std::ptrdiff_t>(done),
+                       bytes.begin() + static_cast<std::ptrdiff_t>(done + n));
+    done += n;
+    if ((at + n) % kBlockBytes == 0) write_gathered();
+  }
+}
+
+void AtomicFile::write_gathered() {
+  for (size_t done = 0; done < gathered_.size();) {
+    const ssize_t n = ::pwrite(fd_, gathered_.data() + done, gathered_.size() - done,
+                               static_cast<off_t>(gathered_at_ + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_writing(path_, errno);
     if (n == 0) fail_writing(path_, ENOSPC);
@@ -105,7 +139,9 @@ void AtomicFile::write_at(uint64_t offset, std::span<const uint8_t> bytes) {
   }
   // Left alone, the kernel would keep gigabytes in memory and commit() would wait for all of them.
   // Advice only: where it fails, commit() still syncs.
-  waiting_ += bytes.size();
+  waiting_ += gathered_.size();
+  gathered_at_ += gathered_.size();
+  gathered_.clear();
   if (waiting_ < kWritebackBytes) return;
   waiting_ = 0;
   ::sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);
@@ -113,6 +149,7 @@ void AtomicFile::write_at(uint64_t offset, std::span<const uint8_t> bytes) {
 
 void AtomicFile::commit() {
   LAPIDARY_CHECK(fd_ >= 0);
+  write_gathered();
   if (::fsync(fd_) != 0) fail_writing(path_, errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_writing(path_, errno);
   const int error = ::close(std::exchange(fd_, -1)) == 0 ? 0 : errno;

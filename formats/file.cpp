@@ -84,6 +84,13 @@ void MappedFile::release(size_t offset, size_t length) const {
   ::madvise(const_cast<uint8_t*>(data_) + begin, offset + length - begin, MADV_DONTNEED);
 }
 
+void MappedFile::prefer_large_pages(size_t offset) const {
+  LAPIDARY_CHECK(offset <= size_);
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = offset / page * page;
+  if (begin < size_) ::madvise(const_cast<uint8_t*>(data_) + begin, size_ - begin, MADV_HUGEPAGE);
+}
+
 ReadFile::ReadFile(const std::string& path) : path_(path) {
   const OpenFile file = open_regular(path);
   fd_ = file.fd;

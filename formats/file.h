@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace lapidary {
 
@@ -26,6 +27,10 @@ class MappedFile {
   const std::string& path() const { return path_; }
   // Tells the kernel that [offset, offset + length) is no longer needed (drops resident pages).
   void release(size_t offset, size_t length) const;
+  // Asks for large pages from `offset` on, before they are first touched: what has to come from
+  // disk comes in pieces of 2 MiB, and one entry maps a piece. Advice only; where the kernel, the
+  // file system or pages read earlier do not allow it, nothing changes.
+  void prefer_large_pages(size_t offset) const;
 
  private:
   std::string path_;
@@ -61,6 +66,7 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();  // removes the temporary unless committed
 
+  // Both gather neighbouring bytes into blocks: a full disk may show as late as commit().
   void write(std::span<const uint8_t> bytes);                      // appends
   void write_at(uint64_t offset, std::span<const uint8_t> bytes);  // does not move the end
   uint64_t position() const { return position_; }                  // bytes appended so far
@@ -70,7 +76,12 @@ class AtomicFile {
   std::string path_, temporary_;
   int fd_ = -1;
   uint64_t position_ = 0;
-  uint64_t waiting_ = 0;  // bytes written that nobody told the disk to take yet
+  uint64_t waiting_ = 0;           // bytes written that nobody told the disk to take yet
+  std::vector<uint8_t> gathered_;  // bytes for gathered_at_ on, within one block
+  uint64_t gathered_at_ = 0;
+  uint64_t highest_ = 0;  // end of all bytes given so far
+  void gather(std::span<const uint8_t> bytes, uint64_t n_bytes);
+  void write_gathered();
 };
 
 // A folder written as `path`.tmp-PID and renamed by commit(). An existing `path` is an Error

@@ -88,6 +88,7 @@ std::unique_ptr<LapReader> LapReader::open(const std::string& path) {
   });
   // Hashing touched every page before the data; most runs need few of them again.
   s.map.release(0, s.header.data_offset);
+  s.map.prefer_large_pages(s.header.data_offset);
   return reader;
 }
 

@@ -96,6 +96,29 @@ TEST(AtomicFile, ReplacesTheTargetOnlyAtCommit) {
   EXPECT_EQ(files_in(folder.path()), 1u);
 }
 
+// Neighbours are gathered in blocks of 2 MiB: pieces within, across and beyond a block, gaps, and
+// bytes replaced before and after their block went to the file.
+TEST(AtomicFile, HoldsWhatWasWrittenInAnyOrder) {
+  TemporaryFolder folder;
+  const std::string path = folder.file("out");
+  constexpr uint64_t kMiB = 1 << 20;
+  const std::pair<uint64_t, uint64_t> pieces[] = {
+      {100, 50},          {200, kMiB},          {200 + kMiB, 5 * kMiB}, {7 * kMiB, 10},
+      {7 * kMiB + 3, 4},  {150, 2000},          {12 * kMiB, 4 * kMiB},  {9 * kMiB, 8},
+      {9 * kMiB + 70, 8}, {16 * kMiB + 64, 64}, {16 * kMiB, 32},        {4 * kMiB, 1}};
+  std::string expected(16 * kMiB + 128, '\0');
+  AtomicFile file(path);
+  uint8_t next = 0;
+  for (const auto& [offset, n] : pieces) {
+    std::vector<uint8_t> bytes(n);
+    for (uint64_t i = 0; i < n; ++i) bytes[i] = static_cast<uint8_t>(++next | 1);
+    file.write_at(offset, bytes);
+    std::copy(bytes.begin(), bytes.end(), expected.begin() + static_cast<std::ptrdiff_t>(offset));
+  }
+  file.commit();
+  EXPECT_TRUE(read_text(path) == expected);  // no megabytes of difference on the terminal
+}
+
 TEST(AtomicFile, LeavesNothingBehindWhenAnErrorPasses) {
   TemporaryFolder folder;
   error_of([&] {
@@ -129,7 +152,8 @@ TEST(AtomicFile, FullDiskIsAnErrorThatNamesThePathAndLeavesNothing) {
       AtomicFile file(path);
       const std::vector<uint8_t> block(5000);
       file.write(block);
-      file.write(block);  // the kernel takes 3192 bytes, then refuses
+      file.write(block);
+      file.commit();  // the kernel takes 8192 bytes, then refuses
     } catch (const Error& e) {
       const bool clear = std::string(e.what()).find(path) == 0 &&
                          std::string(e.what()).find("space") != std::string::npos;
