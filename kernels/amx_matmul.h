@@ -10,7 +10,7 @@
 // registers make four products of four loads. Whole scale blocks are added up in C, so the integers
 // are exact and the floats join in the order of kernels.h: the reference's bits.
 //
-// Inputs go by slices of 512, the block of an activation scale: the slice of up to 128 tokens is
+// Inputs go by slices of 512, the widest scale block: the slice of up to 128 tokens is
 // copied into 1 KiB tiles once per call (rows 2 KiB apart would fight for the same cache sets),
 // that of two panels is unpacked once for all these tokens. Scratch is 84 KiB on the stack, as
 // kernels allocate nothing: A stays in L2, B and C in L1.
@@ -26,7 +26,7 @@ namespace {  // each file its own: its functions must not be shared between inst
 constexpr int kTokensPerTile = kRegisterRows;
 constexpr int kTilesAtOnce = 2;  // registers 0-3 are C, 4 and 5 are A, 6 and 7 are B
 constexpr int64_t kTokensTogether = 128;
-constexpr int64_t kSliceK = kActivationBlockK;
+constexpr int64_t kSliceK = 512;  // the widest scale block
 constexpr int kSliceTiles = kSliceK / kTileK;
 constexpr int kTileBytes = kRegisterRows * kRegisterBytes;
 
@@ -89,7 +89,6 @@ inline void multiply_slice(Tiles& tiles, const Task& task, int64_t first_panel, 
   const int64_t rest_k = task.g.padded_k - k0;
   const int n_tiles = static_cast<int>((rest_k < kSliceK ? rest_k : kSliceK) / kTileK);
   const int block_tiles = traits(C).scale_k / kTileK;
-  const int64_t n_x_scales = (task.x.padded_k + kSliceK - 1) / kSliceK;
   const int64_t last_panel = first_panel + n_panels - 1;
   copy_inputs(task, token, n_tokens, k0, n_tiles, scratch);
   for (int64_t pair = first_panel; pair <= last_panel; pair += kTilesAtOnce) {
@@ -109,7 +108,7 @@ inline void multiply_slice(Tiles& tiles, const Task& task, int64_t first_panel, 
           const int64_t n_rows = task.w.rows - (pair + i) * kPanelRows;
           for (int64_t t = t0; t < n_tokens && t < t0 + kTilesAtOnce * kTokensPerTile; ++t)
             Lines::join(scratch.c[(t - t0) / kTokensPerTile][i][(t - t0) % kTokensPerTile],
-                        w_scales, task.x.scales[(token + t) * n_x_scales + k0 / kSliceK],
+                        w_scales, task.x.scales[(token + t) * task.g.n_scale_blocks + block],
                         k0 + first == 0, n_rows,
                         task.y + (token + t) * task.ldy + (pair + i) * kPanelRows);
         }

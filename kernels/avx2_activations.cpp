@@ -5,7 +5,7 @@
 namespace lapidary::avx2 {
 namespace {
 
-// One scale block of n values, a multiple of 64. Infinity and NaN: see the reference.
+// One scale block of n values, a multiple of 32. Infinity and NaN: see the reference.
 float quantize_block(const float* x, int64_t n, int8_t* q) {
   const __m256 sign_bit = _mm256_set1_ps(-0.0f);
   __m256 largest = _mm256_setzero_ps(), nan = _mm256_setzero_ps();
@@ -47,14 +47,13 @@ void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept {
   }
 }
 
-void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
+void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
               float* scales) noexcept {
   for (int64_t t = 0; t < n_tokens; ++t)
-    for (int64_t k = 0; k < padded_k; k += kActivationBlockK) {
+    for (int64_t k = 0; k < padded_k; k += scale_k) {
       const int64_t rest = padded_k - k;
-      *scales++ =
-          quantize_block(x + t * padded_k + k, rest < kActivationBlockK ? rest : kActivationBlockK,
-                         q + t * padded_k + k);
+      *scales++ = quantize_block(x + t * padded_k + k, rest < scale_k ? rest : scale_k,
+                                 q + t * padded_k + k);
     }
 }
 

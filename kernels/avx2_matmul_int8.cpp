@@ -127,7 +127,6 @@ void multiply_panel(const MatrixView& w, const PackedGeometry& g, int64_t panel,
                     const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) {
   const CodeTraits& t = traits(C);
   const PanelParts parts = panel_parts(w, g, panel);
-  const int64_t n_x_scales = (x.padded_k + kActivationBlockK - 1) / kActivationBlockK;
   const int64_t rest = w.rows - panel * kPanelRows;
   Output out{y + panel * kPanelRows, ldy, static_cast<int>(rest < kPanelRows ? rest : kPanelRows),
              true};
@@ -162,8 +161,8 @@ void multiply_panel(const MatrixView& w, const PackedGeometry& g, int64_t panel,
     const int64_t scale_block = first / block_groups;
     block.scales[0] = load_scales(parts, w.scale_type, scale_block, 0);
     block.scales[1] = load_scales(parts, w.scale_type, scale_block, kLanes);
-    multiply_block<C>(block, x.q + first * kGroupK, x.padded_k,
-                      x.scales + first * kGroupK / kActivationBlockK, n_x_scales, n_tokens, out);
+    multiply_block<C>(block, x.q + first * kGroupK, x.padded_k, x.scales + scale_block,
+                      g.n_scale_blocks, n_tokens, out);
     out.first_block = false;
   }
 }
@@ -183,8 +182,7 @@ void multiply_panels(const MatrixView& w, int64_t first_panel, int64_t n_panels,
     // Several tokens are worth a detour over decoded lines, unless a scale ends every eighth line.
     constexpr int64_t kTogether = C == Code::kW4x ? vnni::kFewTokens : 1;
     if (n_tokens == 1 || kTogether > 1) {
-      const vnni::Task task{w, g,  x, (x.padded_k + kActivationBlockK - 1) / kActivationBlockK,
-                            y, ldy};
+      const vnni::Task task{w, g, x, y, ldy};
       for (int64_t token = 0; token < n_tokens; token += kTogether)
         vnni::multiply_few_tokens<PanelVector<Vpmaddubsw>, C>(
             task, first_panel, n_panels, token, vnni::min(kTogether, n_tokens - token));

@@ -46,7 +46,7 @@ void rotate_block(float* x) {
     _mm512_storeu_ps(x + kLanes * i, _mm512_mul_ps(v[i], _mm512_set1_ps(0.125f)));
 }
 
-// One scale block of n values, a multiple of 64. Infinity and NaN: see the reference.
+// One scale block of n values, a multiple of 32. Infinity and NaN: see the reference.
 float quantize_block(const float* x, int64_t n, int8_t* q) {
   __m512 largest = _mm512_setzero_ps();
   __mmask16 nan = 0;
@@ -77,14 +77,13 @@ void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept {
   for (float* block = x; block < x + n_tokens * padded_k; block += kTileK) rotate_block(block);
 }
 
-void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
+void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
               float* scales) noexcept {
   for (int64_t t = 0; t < n_tokens; ++t)
-    for (int64_t k = 0; k < padded_k; k += kActivationBlockK) {
+    for (int64_t k = 0; k < padded_k; k += scale_k) {
       const int64_t rest = padded_k - k;
-      *scales++ =
-          quantize_block(x + t * padded_k + k, rest < kActivationBlockK ? rest : kActivationBlockK,
-                         q + t * padded_k + k);
+      *scales++ = quantize_block(x + t * padded_k + k, rest < scale_k ? rest : scale_k,
+                                 q + t * padded_k + k);
     }
 }
 

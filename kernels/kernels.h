@@ -24,12 +24,12 @@ namespace lapidary {
 
 enum class Isa : uint8_t { kReference = 0, kAvx2 = 1, kAvx2Vnni = 2, kAvx512 = 3, kAmx = 4 };
 
-inline constexpr int kActivationBlockK = 512;  // inputs under one int8 activation scale
-inline constexpr int kOuterTile = 64;          // rows and columns that add_outer_products adds to
-inline constexpr int kOuterPiece = 64;         // k that it sums before it adds
+inline constexpr int kOuterTile = 64;   // rows and columns that add_outer_products adds to
+inline constexpr int kOuterPiece = 64;  // k that it sums before it adds
 
-// Int8 activations of a few tokens: q [n_tokens, padded_k] within -127..127, scales [n_tokens,
-// ceil(padded_k / 512)]; padded_k is a multiple of 64, padding is zero.
+// Int8 activations of a few tokens: q [n_tokens, padded_k] within -127..127, padded_k a multiple of
+// 64, padding zero. They have a scale where the weights they meet have one, so that finer ones cost
+// no further sums: scales [n_tokens, ceil(padded_k / scale_k)], scale_k that of the weights' code.
 struct Int8Activations {
   const int8_t* q;
   const float* scales;
@@ -49,9 +49,10 @@ struct KernelTable {
   // x[n_tokens, padded_k] *= signs, then orthonormal Walsh-Hadamard per 64, in place. Bit-equal in
   // every table: butterflies at distance 1, 2, 4, ..., 32, then times 1/8.
   void (*rotate)(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
-  // Symmetric int8 per token and 512: scale = absmax / 127, q = round-half-even(x / scale).
-  // Bit-equal in every table. A block that holds infinity or NaN gets that as its scale, and q = 0.
-  void (*quantize)(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
+  // Symmetric int8 per token and scale_k inputs, a multiple of 32: scale = absmax / 127,
+  // q = round-half-even(x / scale). Bit-equal in every table. A block that holds infinity or NaN
+  // gets that as its scale, and q = 0.
+  void (*quantize)(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
                    float* scales) noexcept;
 
   // Rounds one scale block of 16 rows: n <= the code's scale_k values each, rows `ldx` apart.

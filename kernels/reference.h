@@ -10,7 +10,7 @@ namespace lapidary::reference {
 
 // reference_activations.cpp
 void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
-void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
+void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
               float* scales) noexcept;
 
 // reference_rounding.cpp

@@ -40,11 +40,11 @@ float quantize_block(const float* x, int64_t n, int8_t* q) {
 
 }  // namespace
 
-void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int8_t* q,
+void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
               float* scales) noexcept {
   for (int64_t t = 0; t < n_tokens; ++t)
-    for (int64_t k = 0; k < padded_k; k += kActivationBlockK) {
-      const int64_t n = std::min<int64_t>(kActivationBlockK, padded_k - k);
+    for (int64_t k = 0; k < padded_k; k += scale_k) {
+      const int64_t n = std::min(scale_k, padded_k - k);
       *scales++ = quantize_block(x + t * padded_k + k, n, q + t * padded_k + k);
     }
 }

@@ -83,7 +83,6 @@ void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                  const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) noexcept {
   const PackedGeometry g = packed_geometry(w.code, w.rows, w.k);
   const int64_t scale_k = traits(w.code).scale_k;
-  const int64_t x_blocks = (x.padded_k + kActivationBlockK - 1) / kActivationBlockK;
   int8_t integers[kPanelRows][kTileK];
   for (int64_t panel = first_panel; panel < first_panel + n_panels; ++panel) {
     const PanelParts parts = panel_parts(w, g, panel);
@@ -100,7 +99,7 @@ void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
         for (int64_t t = 0; t < n_here; ++t)
           for (int row = 0; row < kPanelRows; ++row) {
             const float scale = panel_scale(w, parts, k / scale_k, row) *
-                                x.scales[(t0 + t) * x_blocks + k / kActivationBlockK];
+                                x.scales[(t0 + t) * g.n_scale_blocks + k / scale_k];
             sums[t][row] += static_cast<float>(block_sums[t][row]) * scale;
             block_sums[t][row] = 0;
           }

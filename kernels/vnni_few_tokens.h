@@ -76,7 +76,7 @@ static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t
   constexpr int64_t kBlockK = kScalePerGroup ? kTileK : kScaleK<C>;
   for (int64_t block = k0; block < k0 + n_k; block += kBlockK) {
     const int64_t block_end = min(block + kBlockK, k0 + n_k);
-    const float* x_scales = task.x_scale(token, block);
+    const float* x_scales = task.x_scales(token, block / kScaleK<C>);
     Ints block_sum[Tokens][kParts] = {};
     for (int64_t k = block; k < block_end; k += kTileK) {
       const int64_t tile = k / kTileK;
@@ -99,7 +99,7 @@ static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t
               y[t][p] = add_block<V>(
                   y[t][p], sum[t][half],
                   V::load_scales(parts, task.w.scale_type, kTileGroups * tile + half, p),
-                  x_scales[t * task.n_x_scales]);
+                  x_scales[t * task.g.n_scale_blocks + half]);
             } else {
               if constexpr (kTwoLevel<C>)
                 sum[t][half] = V::multiply(sum[t][half], multipliers[half]);
@@ -114,7 +114,8 @@ static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t
         const auto w_scale = V::load_scales(parts, task.w.scale_type, block / kScaleK<C>, p);
 #pragma GCC unroll 4
         for (int t = 0; t < Tokens; ++t)
-          y[t][p] = add_block<V>(y[t][p], block_sum[t][p], w_scale, x_scales[t * task.n_x_scales]);
+          y[t][p] =
+              add_block<V>(y[t][p], block_sum[t][p], w_scale, x_scales[t * task.g.n_scale_blocks]);
       }
   }
 #pragma GCC unroll 4

@@ -114,7 +114,7 @@ static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x,
       for (int v = 0; v < 2; ++v)
         out[t][v] =
             add_block<V>(out[t][v], sum[t][v], V::load_floats(strip.scales[block] + v * V::kLanes),
-                         x_scales[t * n_x_scales]);
+                         x_scales[t * n_x_scales + block]);
   }
 #pragma GCC unroll 8
   for (int t = 0; t < Tokens; ++t)
@@ -130,8 +130,9 @@ static void multiply_strip(const Task& task, const Strip<V>& strip, int64_t k0, 
   const auto run = [&]<int Tokens>() {
     for (; t + Tokens <= n_tokens; t += Tokens) {
       multiply_tokens<V, C, Tokens>(strip, n_k, task.input(token + t, k0), task.x.padded_k,
-                                    task.x_scale(token + t, k0), task.n_x_scales,
-                                    bases + t * ld_bases, ld_bases, y + t, ahead);
+                                    task.x_scales(token + t, k0 / kScaleK<C>),
+                                    task.g.n_scale_blocks, bases + t * ld_bases, ld_bases, y + t,
+                                    ahead);
       ahead.step = 0;
     }
   };

@@ -29,9 +29,7 @@ template <class V>
 static void matmul_int8(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                         const Int8Activations& x, int64_t n_tokens, float* y, int64_t ldy) {
   if (traits(w.code).is_float) return;  // float codes have no int8 product
-  const Task task{w, packed_geometry(w.code, w.rows, w.k),
-                  x, (x.padded_k + kActivationBlockK - 1) / kActivationBlockK,
-                  y, ldy};
+  const Task task{w, packed_geometry(w.code, w.rows, w.k), x, y, ldy};
   switch (w.code) {
     case Code::kW8:
       return multiply<V, Code::kW8>(task, first_panel, n_panels, n_tokens);

@@ -57,12 +57,11 @@ struct Task {
   const MatrixView& w;
   PackedGeometry g;
   Int8Activations x;
-  int64_t n_x_scales;
   float* y;
   int64_t ldy;
   const int8_t* input(int64_t token, int64_t k) const { return x.q + token * x.padded_k + k; }
-  const float* x_scale(int64_t token, int64_t k) const {
-    return x.scales + token * n_x_scales + k / kActivationBlockK;
+  const float* x_scales(int64_t token, int64_t block) const {
+    return x.scales + token * g.n_scale_blocks + block;
   }
 };
 

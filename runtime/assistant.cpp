@@ -30,7 +30,7 @@ Assistant::Assistant(std::shared_ptr<const Model> model, Engine& target)
     : model_(std::move(model)),
       target_(target.model()),
       forward_(*model_, one_token(target), Forward::Target{target.model(), target.pool()}),
-      linear_(kernels(), target.pool(), target.options().activations, kernels().gelu_mul,
+      linear_(kernels(), target.pool(), bits_of(target.options().activations), kernels().gelu_mul,
               sizes_of(*model_)),
       input_(2 * model_->config().assistant.target_width),
       scores_(model_->config().assistant.n_centroids),

@@ -14,7 +14,7 @@ int64_t ple_row_bytes(const Model& model) {
 }
 
 // What the widest product and the largest input need, over all layers.
-LinearSizes linear_sizes(const Model& model, int64_t max_tokens, int64_t max_logits) {
+LinearSizes linear_sizes(const Model& model, int64_t max_tokens) {
   LinearSizes sizes;
   const auto add = [&](const MatrixView& w, int64_t n_rows) {
     if (w.rows == 0) return;
@@ -23,7 +23,6 @@ LinearSizes linear_sizes(const Model& model, int64_t max_tokens, int64_t max_log
     sizes.n_rows = std::max(sizes.n_rows, n_rows);
     sizes.widest_output = std::max(sizes.widest_output, w.rows);
   };
-  add(model.head, max_logits);
   add(model.ple_model_projection, max_tokens);
   for (size_t l = 0; l < model.layers.size(); ++l) {
     const LayerWeights& w = model.layers[l];
@@ -51,6 +50,14 @@ LinearSizes router_sizes(const Model& model, int64_t max_tokens) {
   return sizes;
 }
 
+LinearSizes head_sizes(const Model& model, int64_t max_logits) {
+  const int64_t width = (model.head.k + kTileK - 1) / kTileK * kTileK;
+  return {.n_floats = max_logits * width,
+          .n_rows = max_logits,
+          .n_products = 1,
+          .widest_output = model.head.rows};
+}
+
 GatedActivation gated_activation(const ModelConfig& config) {
   return config.activation == Activation::kSilu ? kernels().silu_mul : kernels().gelu_mul;
 }
@@ -67,10 +74,12 @@ Forward::Forward(const Model& model, const EngineOptions& options,
       workspace_(config_, options.max_batch_tokens, options.max_logits, rope_.width(),
                  ple_row_bytes(model), pool_.n_threads()),
       gated_(gated_activation(config_)),
-      linear_(kernels_, pool_, options.activations, gated_,
-              linear_sizes(model, options.max_batch_tokens, options.max_logits)),
-      router_linear_(kernels_, pool_, ActivationType::k16Bit, gated_,
+      linear_(kernels_, pool_, bits_of(options.activations), gated_,
+              linear_sizes(model, options.max_batch_tokens)),
+      router_linear_(kernels_, pool_, InputBits::kFloat, gated_,
                      router_sizes(model, options.max_batch_tokens)),
+      head_linear_(kernels_, pool_, head_bits(options.activations), gated_,
+                   head_sizes(model, options.max_logits)),
       page_attention_(config_, options.max_batch_tokens, kernels_, pool_),
       v_only_(v_only_layers(target ? target->model : model)) {
   for (int l = 0; l < config_.n_layers(); ++l)
@@ -133,6 +142,7 @@ void Forward::normalize(const std::vector<float>& weight) {
 void Forward::set_product_tap(const ProductTap& tap) {
   linear_.set_tap(tap);
   router_linear_.set_tap(tap);
+  head_linear_.set_tap(tap);
 }
 
 void Forward::mlp(int layer) {

@@ -16,11 +16,14 @@ constexpr int64_t kRowsPerItem = kPanelsPerItem * kPanelRows;
 // Tokens whose gate and up outputs lie in L2 until they are activated: 72 KiB. A multiple of what
 // the matrix kernels handle together.
 constexpr int64_t kGatedTokens = 128;
+// Tokens whose two rows lie in L1 until they are added: 16 KiB.
+constexpr int64_t kTwiceTokens = 32;
 
-int64_t padded(int64_t k) { return (k + kTileK - 1) / kTileK * kTileK; }
-int64_t n_scales(int64_t padded_k) {
-  return (padded_k + kActivationBlockK - 1) / kActivationBlockK;
-}
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t padded(int64_t k) { return ceil_div(k, kTileK) * kTileK; }
+// The scale_k of all codes.
+constexpr int64_t kScaleKs[] = {512, 128, 32};
+constexpr int64_t kWidestScaleK = kScaleKs[0];
 
 MatrixView float_matrix(const std::vector<float>& values, int64_t rows, int64_t k) {
   MatrixView view;
@@ -33,21 +36,26 @@ MatrixView float_matrix(const std::vector<float>& values, int64_t rows, int64_t 
 
 }  // namespace
 
-Linear::Linear(const KernelTable& kernels, ThreadPool& pool, ActivationType activations,
-               GatedActivation gated, const LinearSizes& sizes)
+Linear::Linear(const KernelTable& kernels, ThreadPool& pool, InputBits bits, GatedActivation gated,
+               const LinearSizes& sizes)
     : kernels_(kernels),
       pool_(pool),
-      activations_(activations),
+      bits_(bits),
       gated_(gated),
       widest_output_(sizes.widest_output) {
-  for (Form& form : forms_) {
-    if (activations == ActivationType::k16Bit) {
-      form.floats = AlignedBuffer<float>(sizes.n_floats);
+  // Pages of forms that no matrix wants are never touched.
+  for (size_t i = 0; i < forms_.size(); ++i) {
+    Form& form = forms_[i];
+    form.rotated = i % 2 == 1;
+    form.scale_k = kScaleKs[i / 2];
+    if (bits == InputBits::kFloat) {
+      if (i < 2) form.floats = AlignedBuffer<float>(sizes.n_floats);
       continue;
     }
-    form.q = AlignedBuffer<int8_t>(sizes.n_floats);
+    const int64_t n_parts = bits == InputBits::kTwice8 ? 2 : 1;
+    form.q = AlignedBuffer<int8_t>(n_parts * sizes.n_floats);
     // Every row starts its own block, so a row may have one more than its share.
-    form.scales = AlignedBuffer<float>(sizes.n_floats / kActivationBlockK + sizes.n_rows);
+    form.scales = AlignedBuffer<float>(n_parts * (sizes.n_floats / form.scale_k + sizes.n_rows));
   }
   jobs_.reserve(static_cast<size_t>(sizes.n_products));
 }
@@ -58,10 +66,10 @@ void Linear::begin(const float* x, int64_t n_rows, int64_t k, std::span<const Pr
   k_ = k;
   width_ = padded(k);
   reads_floats_ = tap_ != nullptr;
-  forms_[0].wanted = forms_[1].wanted = false;
+  for (Form& form : forms_) form.wanted = false;
   const auto want = [&](const MatrixView& w) {
     LAPIDARY_CHECK(w.k == k);
-    (traits(w.code).is_float ? reads_floats_ : forms_[w.rotated].wanted) = true;
+    (traits(w.code).is_float ? reads_floats_ : form_for(w).wanted) = true;
   };
   for (const Product& product : products) {
     want(*product.w);
@@ -71,46 +79,68 @@ void Linear::begin(const float* x, int64_t n_rows, int64_t k, std::span<const Pr
     LAPIDARY_CHECK(!form.wanted || n_rows * width_ <= std::max(form.floats.size(), form.q.size()));
 }
 
+Linear::Form& Linear::form_for(const MatrixView& w) {
+  size_t i = 0;
+  if (bits_ != InputBits::kFloat)
+    while (kScaleKs[i] != traits(w.code).scale_k) ++i;
+  return forms_[2 * i + w.rotated];
+}
+
 void Linear::prepare_row(int64_t t) {
   const float* x = x_ + t * k_;
-  for (const bool rotated : {false, true}) {
-    Form& form = forms_[rotated];
+  for (Form& form : forms_) {
     if (!form.wanted) continue;
-    if (activations_ == ActivationType::kInt8) {
-      quantize_row(x, rotated, form.q.row(t, width_), form.scales.row(t, n_scales(width_)));
+    if (bits_ != InputBits::kFloat) {
+      quantize_row(x, form, t);
       continue;
     }
     float* row = form.floats.row(t, width_);
     std::copy_n(x, k_, row);
     std::fill(row + k_, row + width_, 0.0f);
-    if (rotated) kernels_.rotate(row, 1, width_);
+    if (form.rotated) kernels_.rotate(row, 1, width_);
   }
 }
 
-// One scale block at a time, in L1: rotation works within 64 values, a scale within 512.
-void Linear::quantize_row(const float* x, bool rotated, int8_t* q, float* scales) const {
-  alignas(64) float block[kActivationBlockK];
-  for (int64_t k = 0; k < width_; k += kActivationBlockK) {
-    const int64_t n = std::min<int64_t>(kActivationBlockK, width_ - k), given = std::min(n, k_ - k);
-    if (rotated || given < n) {
+// 512 values at a time, in L1: rotation works within 64 values, a scale within at most these. Of
+// two rows the second has what rounding took from the first, in steps a 254th as large: what is
+// lost of a value is a 508th of what one row loses.
+void Linear::quantize_row(const float* x, Form& form, int64_t t) const {
+  alignas(64) float block[kWidestScaleK];
+  const bool twice = bits_ == InputBits::kTwice8;
+  int8_t* const q = form.q.row(twice ? 2 * t : t, width_);
+  float* scales = form.scales.row(twice ? 2 * t : t, n_scales(form));
+  for (int64_t k = 0; k < width_; k += kWidestScaleK) {
+    const int64_t n = std::min(kWidestScaleK, width_ - k), given = std::min(n, k_ - k);
+    const bool copied = form.rotated || twice || given < n;
+    if (copied) {
       std::copy_n(x + k, given, block);
       std::fill(block + given, block + n, 0.0f);
     }
-    if (rotated) kernels_.rotate(block, 1, n);
-    kernels_.quantize(rotated || given < n ? block : x + k, 1, n, q + k, scales++);
+    if (form.rotated) kernels_.rotate(block, 1, n);
+    kernels_.quantize(copied ? block : x + k, 1, n, form.scale_k, q + k, scales);
+    if (twice) {
+      for (int64_t first = 0; first < n; first += form.scale_k)
+        for (int64_t i = first; i < std::min(first + form.scale_k, n); ++i)
+          block[i] -= static_cast<float>(q[k + i]) * scales[first / form.scale_k];
+      kernels_.quantize(block, 1, n, form.scale_k, q + width_ + k, scales + n_scales(form));
+    }
+    scales += ceil_div(n, form.scale_k);
   }
 }
+
+int64_t Linear::n_scales(const Form& form) const { return ceil_div(width_, form.scale_k); }
 
 void Linear::repeat_row(int64_t from, int64_t to) {
   for (Form& form : forms_) {
     if (!form.wanted) continue;
-    if (activations_ == ActivationType::k16Bit) {
+    if (bits_ == InputBits::kFloat) {
       std::copy_n(form.floats.row(from, width_), width_, form.floats.row(to, width_));
       continue;
     }
-    std::copy_n(form.q.row(from, width_), width_, form.q.row(to, width_));
-    std::copy_n(form.scales.row(from, n_scales(width_)), n_scales(width_),
-                form.scales.row(to, n_scales(width_)));
+    const int64_t n_parts = bits_ == InputBits::kTwice8 ? 2 : 1;
+    const int64_t n_values = n_parts * width_, n_here = n_parts * n_scales(form);
+    std::copy_n(form.q.row(from, n_values), n_values, form.q.row(to, n_values));
+    std::copy_n(form.scales.row(from, n_here), n_here, form.scales.row(to, n_here));
   }
 }
 
@@ -173,15 +203,42 @@ void Linear::run_rows(const MatrixView& w, int64_t first_panel, int64_t n_panels
     kernels_.matmul_float(w, first_panel, n_panels, x_ + first_row * k_, k_, n_rows, y, ldy);
     return;
   }
-  Form& form = forms_[w.rotated];
-  if (activations_ == ActivationType::k16Bit) {
+  Form& form = form_for(w);
+  if (bits_ == InputBits::kFloat) {
     kernels_.matmul_float(w, first_panel, n_panels, form.floats.row(first_row, width_), width_,
                           n_rows, y, ldy);
     return;
   }
-  const Int8Activations input{form.q.row(first_row, width_),
-                              form.scales.row(first_row, n_scales(width_)), width_};
-  kernels_.matmul_int8(w, first_panel, n_panels, input, n_rows, y, ldy);
+  const int64_t row = bits_ == InputBits::kTwice8 ? 2 * first_row : first_row;
+  const Int8Activations input{form.q.row(row, width_), form.scales.row(row, n_scales(form)),
+                              width_};
+  if (bits_ == InputBits::kTwice8)
+    run_twice(w, first_panel, n_panels, input, n_rows, y, ldy);
+  else
+    kernels_.matmul_int8(w, first_panel, n_panels, input, n_rows, y, ldy);
+}
+
+// Both rows of an input are rows of one product, whose results lie in L1 until they are added.
+void Linear::run_twice(const MatrixView& w, int64_t first_panel, int64_t n_panels,
+                       const Int8Activations& x, int64_t n_rows, float* y, int64_t ldy) {
+  alignas(64) float both[2 * kTwiceTokens * kRowsPerItem];
+  const int64_t x_scales = ceil_div(x.padded_k, traits(w.code).scale_k);
+  for (int64_t panel = first_panel; panel < first_panel + n_panels; panel += kPanelsPerItem) {
+    const int64_t n_here = std::min(kPanelsPerItem, first_panel + n_panels - panel);
+    const int64_t row = panel * kPanelRows, end = std::min(row + n_here * kPanelRows, w.rows);
+    for (int64_t t0 = 0; t0 < n_rows; t0 += kTwiceTokens) {
+      const int64_t n_tokens = std::min(kTwiceTokens, n_rows - t0);
+      const Int8Activations here{x.q + 2 * t0 * x.padded_k, x.scales + 2 * t0 * x_scales,
+                                 x.padded_k};
+      // Kernels index outputs by the matrix's row: shift the scratch accordingly.
+      kernels_.matmul_int8(w, panel, n_here, here, 2 * n_tokens, both - row, kRowsPerItem);
+      for (int64_t t = 0; t < n_tokens; ++t) {
+        const float* parts = both + 2 * t * kRowsPerItem;
+        for (int64_t r = row; r < end; ++r)
+          y[(t0 + t) * ldy + r] = parts[r - row] + parts[kRowsPerItem + r - row];
+      }
+    }
+  }
 }
 
 void Linear::reserve_rank(int64_t rank) {

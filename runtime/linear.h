@@ -1,13 +1,15 @@
 // Matrix products of the forward pass: one input, several matrices, one parallel run.
 //
 // A matrix wants its input in one of three forms: floats as they are (float codes), floats padded
-// to 64 and perhaps rotated, or those as int8. Each form is made once for all matrices of an input,
+// to 64 and perhaps rotated, or those as int8, with a scale wherever its code has one. Each form is
+// made once for all matrices of an input,
 // row by row, by the thread that makes the row: whatever comes before (a norm, a residual sum) runs
 // in the same pass. Work is shared out by panels of 16 output rows; a gated product (MLP) has the
 // rows of gate and up that belong together in one work item and activates them there. Adapters are
 // added afterwards, token by token.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -45,6 +47,16 @@ using GatedActivation = decltype(KernelTable::gelu_mul);
 // share it, each over its rows. On the caller's thread.
 using ProductTap = std::function<void(std::span<const Product>, const float* x, int64_t k)>;
 
+// What packed matrices take of an input.
+enum class InputBits : uint8_t {
+  k8,       // int8
+  kTwice8,  // two int8 rows whose sum holds 16 bits: twice the products of one reading of weights
+  kFloat
+};
+inline InputBits bits_of(ActivationType activations) {
+  return activations == ActivationType::kInt8 ? InputBits::k8 : InputBits::kFloat;
+}
+
 struct LinearSizes {
   int64_t n_floats = 0;       // padded values of the largest input
   int64_t n_rows = 0;         // rows of the longest input
@@ -54,8 +66,8 @@ struct LinearSizes {
 
 class Linear {
  public:
-  Linear(const KernelTable& kernels, ThreadPool& pool, ActivationType activations,
-         GatedActivation gated, const LinearSizes& sizes);
+  Linear(const KernelTable& kernels, ThreadPool& pool, InputBits bits, GatedActivation gated,
+         const LinearSizes& sizes);
 
   // All products of one input x [n, k] of a batch, with each row's adapter. make_row(t) writes row
   // t of x first. REQUIRES: no row has an adapter for the matrices of a gated product.
@@ -108,8 +120,9 @@ class Linear {
   // Preparing this much takes a few microseconds, as handing it over would.
   static constexpr int64_t kSerialFloats = 8192;
 
-  struct Form {  // an input as packed matrices want it, plain or rotated
-    bool wanted = false;
+  struct Form {  // an input as packed matrices want it
+    bool rotated, wanted = false;
+    int64_t scale_k;
     AlignedBuffer<float> floats;
     AlignedBuffer<int8_t> q;
     AlignedBuffer<float> scales;
@@ -119,15 +132,19 @@ class Linear {
     int64_t n_panels;
     int64_t first_item;
   };
-  void quantize_row(const float* x, bool rotated, int8_t* q, float* scales) const;
+  Form& form_for(const MatrixView& w);
+  void quantize_row(const float* x, Form& form, int64_t t) const;
+  int64_t n_scales(const Form& form) const;  // of one int8 row
+  void run_twice(const MatrixView& w, int64_t first_panel, int64_t n_panels,
+                 const Int8Activations& x, int64_t n_rows, float* y, int64_t ldy);
   void run_panels(const Product& product, int64_t first_panel, int64_t n_panels);
   void run_gated(const Product& product, int64_t first_panel, int64_t n_panels);
 
   const KernelTable& kernels_;
   ThreadPool& pool_;
-  ActivationType activations_;
+  InputBits bits_;
   GatedActivation gated_;
-  Form forms_[2];  // [rotated]
+  std::array<Form, 6> forms_;  // plain and rotated, with each scale_k; floats: without
   bool reads_floats_ = false;
   std::vector<Job> jobs_;
   AlignedBuffer<float> lora_;  // per lane: [rank] of A x, then [widest output] of B (A x)

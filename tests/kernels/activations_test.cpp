@@ -23,12 +23,12 @@ class Activations : public testing::TestWithParam<const KernelTable*> {
     std::vector<int8_t> q;
     std::vector<float> scales;
   };
-  static Quantized quantize(const KernelTable& table, const std::vector<float>& x,
-                            int64_t n_tokens) {
+  static Quantized quantize(const KernelTable& table, const std::vector<float>& x, int64_t n_tokens,
+                            int64_t scale_k = 512) {
     const int64_t width = static_cast<int64_t>(x.size()) / n_tokens;
     Quantized out{std::vector<int8_t>(x.size(), 99),
-                  std::vector<float>(size_t(n_tokens * ((width + 511) / 512)), -1.0f)};
-    table.quantize(x.data(), n_tokens, width, out.q.data(), out.scales.data());
+                  std::vector<float>(size_t(n_tokens * ((width + scale_k - 1) / scale_k)), -1.0f)};
+    table.quantize(x.data(), n_tokens, width, scale_k, out.q.data(), out.scales.data());
     return out;
   }
 };
@@ -60,12 +60,14 @@ TEST_P(Activations, RotationGivesTheReferencesBits) {
 }
 
 TEST_P(Activations, QuantizationGivesTheReferencesBits) {
-  for (const int64_t width : {64, 192, 512, 576, 704, 2112}) {
-    const std::vector<float> x = random_floats(size_t(3 * width), 3);
-    const Quantized got = quantize(table(), x, 3), expected = quantize(reference(), x, 3);
-    EXPECT_EQ(got.q, expected.q);
-    EXPECT_EQ(got.scales, expected.scales);
-  }
+  for (const int64_t scale_k : {32, 128, 512})
+    for (const int64_t width : {64, 192, 512, 576, 704, 2112}) {
+      const std::vector<float> x = random_floats(size_t(3 * width), 3);
+      const Quantized got = quantize(table(), x, 3, scale_k),
+                      expected = quantize(reference(), x, 3, scale_k);
+      EXPECT_EQ(got.q, expected.q);
+      EXPECT_EQ(got.scales, expected.scales);
+    }
 }
 
 TEST_P(Activations, QuantizationRoundsHalvesToEvenAndReachesBothEnds) {

@@ -44,8 +44,9 @@ struct Input {
   Int8Activations view;
 
   // Full-range integers: -127 and 127 are among them.
-  Input(int64_t n_tokens, int64_t width, uint32_t seed)
-      : q(size_t(n_tokens * width)), scales(size_t(n_tokens * ((width + 511) / 512))) {
+  Input(Code code, int64_t n_tokens, int64_t width, uint32_t seed)
+      : q(size_t(n_tokens * width)),
+        scales(size_t(n_tokens * packed_geometry(code, kPanelRows, width).n_scale_blocks)) {
     std::mt19937 engine(seed);
     for (int8_t& value : q) value = static_cast<int8_t>(int(engine() % 255) - 127);
     for (float& scale : scales) scale = 1e-3f * float(1 + engine() % 1000);
@@ -69,7 +70,7 @@ void expect_reference_bits(Product product) {
       SCOPED_TRACE(std::string(code_name(code)) + ' ' + std::to_string(rows) + " x " +
                    std::to_string(k) + ", " + std::to_string(n_tokens) + " tokens");
       const RandomMatrix w(code, rows, k, 1);
-      const Input x(n_tokens, w.width, 2);
+      const Input x(code, n_tokens, w.width, 2);
       const int64_t ldy = rows + 3;
       std::vector<float> expected(size_t(n_tokens * ldy), kUntouched), y = expected;
       reference.matmul_int8(w.view, 0, n_panels(w.view), x.view, n_tokens, expected.data(), ldy);
@@ -103,7 +104,7 @@ TEST(Amx, TilesWithAvx512GiveTheReferencesBits) {
 TEST(Amx, AScalePerGroupIsLeftToOthers) {
   for (const Code code : {Code::kW4x, Code::kW8x}) {
     const RandomMatrix w(code, 16, 64, 1);
-    const Input x(1, 64, 2);
+    const Input x(code, 1, 64, 2);
     float y[16];
     EXPECT_FALSE((amx::matmul_int8<amx::ModelTiles, ScalarLines>(w.view, 0, 1, x.view, 1, y, 16)));
   }

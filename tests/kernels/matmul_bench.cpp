@@ -68,7 +68,7 @@ struct Case {
 
 void run(benchmark::State& state, const Case& c) {
   const Weights w(c.code, c.cached ? kCachedBytes : kMemoryBytes);
-  const int64_t n_scales = kWidth / kActivationBlockK;
+  const int64_t n_scales = kWidth / std::max(traits(c.code).scale_k, 32);
   std::vector<float> x(size_t(c.n_tokens * kWidth), 0.5f), y(size_t(c.n_tokens * w.view.rows));
   std::vector<int8_t> q(x.size());
   std::vector<float> scales(size_t(c.n_tokens * n_scales), 0.01f);

@@ -41,17 +41,21 @@ std::vector<float> multiply(const KernelTable& table, const RandomMatrix& w,
 struct Int8Input {
   std::vector<int8_t> q;
   std::vector<float> scales;
-  int64_t width;
+  int64_t width, n_scales;  // of a token
   Int8Activations view(int64_t token = 0) const {
-    return {q.data() + token * width, scales.data() + token * ((width + 511) / 512), width};
+    return {q.data() + token * width, scales.data() + token * n_scales, width};
   }
 };
 
-Int8Input quantized(const std::vector<float>& x, int64_t n_tokens) {
-  const int64_t width = static_cast<int64_t>(x.size()) / n_tokens;
-  Int8Input out{std::vector<int8_t>(x.size()),
-                std::vector<float>(size_t(n_tokens * ((width + 511) / 512))), width};
-  available_kernels().front()->quantize(x.data(), n_tokens, width, out.q.data(), out.scales.data());
+// Activations of a matrix of that code; float codes, which have none, take any.
+Int8Input quantized(Code code, const std::vector<float>& x, int64_t n_tokens) {
+  const int64_t width = static_cast<int64_t>(x.size()) / n_tokens,
+                scale_k = std::max(32, traits(code).scale_k);
+  const int64_t n_scales = (width + scale_k - 1) / scale_k;
+  Int8Input out{std::vector<int8_t>(x.size()), std::vector<float>(size_t(n_tokens * n_scales)),
+                width, n_scales};
+  available_kernels().front()->quantize(x.data(), n_tokens, width, scale_k, out.q.data(),
+                                        out.scales.data());
   return out;
 }
 
@@ -112,7 +116,7 @@ TEST_P(Matmul, Int8GivesTheReferencesBits) {
     for (const int64_t rows : kRows)
       for (const int64_t k : kPackedWidths) {
         const RandomMatrix w(code, rows, k, 5);
-        const Int8Input x = quantized(activations_for(w, 3, 6), 3);
+        const Int8Input x = quantized(code, activations_for(w, 3, 6), 3);
         ASSERT_EQ(multiply(table(), w, x, 3), multiply(reference(), w, x, 3))
             << code_name(code) << " " << rows << " x " << k;
       }
@@ -128,7 +132,7 @@ TEST_P(Matmul, Int8GivesTheReferencesBitsForLargeBatchesAndLongRows) {
     for (const auto& [rows, k, n_tokens] :
          {Shape{40, 2112, 135}, {33, 192, 39}, {17, 8256, 5}, {17, 24640, 3}}) {
       const RandomMatrix w(code, rows, k, 20);
-      const Int8Input x = quantized(activations_for(w, n_tokens, 21), n_tokens);
+      const Int8Input x = quantized(code, activations_for(w, n_tokens, 21), n_tokens);
       const std::vector<float> expected = multiply(reference(), w, x, n_tokens);
       ASSERT_EQ(multiply(table(), w, x, n_tokens), expected)
           << code_name(code) << " " << rows << " x " << k;
@@ -163,14 +167,14 @@ TEST_P(Matmul, Int8IsExactPerBlock) {
   for (const Code code : kPacked)
     for (const int64_t k : kPackedWidths) {
       const RandomMatrix w(code, 17, k, 7);
-      const Int8Input x = quantized(activations_for(w, 2, 8), 2);
+      const Int8Input x = quantized(code, activations_for(w, 2, 8), 2);
       const std::vector<float> y = multiply(table(), w, x, 2);
       for (int64_t t = 0; t < 2; ++t)
         for (int64_t row = 0; row < 17; ++row) {
           double sum = 0, magnitude = 0;
           for (int64_t i = 0; i < w.width; ++i) {
             const double product = w.weight(row, i) * x.q[size_t(t * w.width + i)] *
-                                   x.view(t).scales[i / kActivationBlockK];
+                                   x.view(t).scales[i / traits(code).scale_k];
             sum += product;
             magnitude += std::fabs(product);
           }
@@ -189,7 +193,8 @@ TEST_P(Matmul, Int8SurvivesTheLargestIntegers) {
     auto* codes = const_cast<uint8_t*>(w.view.codes);
     const PackedGeometry g = packed_geometry(code, 16, 2112);
     std::memset(codes, traits(code).bits == 8 ? 0x80 : 0, size_t(g.code_bytes));
-    Int8Input x{std::vector<int8_t>(2 * 2112, -127), std::vector<float>(2 * 5, 1.0f), 2112};
+    Int8Input x{std::vector<int8_t>(2 * 2112, -127),
+                std::vector<float>(size_t(2 * g.n_scale_blocks), 1.0f), 2112, g.n_scale_blocks};
     for (size_t i = 2112; i < x.q.size(); ++i) x.q[i] = i % 2 ? 127 : -127;
     EXPECT_EQ(multiply(table(), w, x, 2), multiply(reference(), w, x, 2)) << code_name(code);
   }
@@ -205,7 +210,7 @@ TEST_P(Matmul, AnyCodeAndMetaBytesAreDecodedAlike) {
     for (int64_t panel = 0; panel < g.n_panels; ++panel)
       for (int64_t i = g.n_scale_blocks * 32; i < g.panel_meta_bytes; ++i)
         meta[panel * g.panel_meta_bytes + i] = static_cast<uint8_t>(engine());
-    const Int8Input x = quantized(activations_for(w, 2, 12), 2);
+    const Int8Input x = quantized(code, activations_for(w, 2, 12), 2);
     EXPECT_EQ(multiply(table(), w, x, 2), multiply(reference(), w, x, 2)) << code_name(code);
     std::vector<float> rows(48 * 576), expected(48 * 576);
     table().dequantize_rows(w.view, 0, 48, rows.data());
@@ -219,7 +224,7 @@ TEST_P(Matmul, Bf16ScalesAreUnderstood) {
     const RandomMatrix w(code, 33, 192, 13, ScaleType::kBF16);
     const std::vector<float> x = activations_for(w, 2, 14);
     expect_product(w, x, 2, multiply(table(), w, x, 2));
-    const Int8Input q = quantized(x, 2);
+    const Int8Input q = quantized(code, x, 2);
     EXPECT_EQ(multiply(table(), w, q, 2), multiply(reference(), w, q, 2));
   }
 }
@@ -241,7 +246,7 @@ TEST_P(Matmul, ATokensResultDoesNotDependOnItsBatch) {
       ASSERT_EQ(multiply(table(), w, first, n_tokens), expected) << code_name(code);
     }
     if (traits(code).is_float) continue;
-    const Int8Input q = quantized(x, 17);
+    const Int8Input q = quantized(code, x, 17);
     const std::vector<float> batch = multiply(table(), w, q, 17);
     for (int64_t t = 0; t < 17; ++t) {
       std::vector<float> y(33);
@@ -264,7 +269,7 @@ TEST_P(Matmul, PanelRangesAndStridesChangeNothingAndTouchNothingElse) {
     for (int64_t t = 0; t < 5; ++t)
       for (int64_t k = 0; k < w.width; ++k)
         wide[size_t(1 + t * ldx + k)] = x[size_t(t * w.width + k)];
-    const Int8Input q = quantized(x, 5);
+    const Int8Input q = quantized(code, x, 5);
     const std::vector<float> whole_int8 =
         traits(code).is_float ? std::vector<float>() : multiply(table(), w, q, 5);
     for (const int64_t panel : {0, 1, 2}) {
