@@ -106,7 +106,7 @@ class TileHead {
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v, const c10::intrusive_ptr<PlanHolder>& holder,
-                            double scale, int64_t weights_address) {
+                            double scale, int64_t weights_address, KeptOutput* kept) {
     context->save_for_backward({q, k, v});
     context->saved_data["plan"] = c10::IValue::make_capsule(holder);
     context->saved_data["scale"] = scale;
@@ -114,6 +114,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     auto& weights = *reinterpret_cast<FrozenWeights*>(weights_address);
     const auto& tiles = holder->plan->tiles;
     const int64_t n_kv_heads = k.size(1);
+    if (kept && kept->has_value()) return kept->take(weights);
     at::Tensor out = at::empty_like(q);
     weights.parallel(static_cast<int64_t>(tiles.size()) * n_kv_heads, [&](int64_t item) {
       const TileHead t(weights.precision(), *holder->plan,
@@ -122,6 +123,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
       t.put(out, t.sum_keys(t.probabilities(t.rows_of(q), k), v));
       release_blocks(weights.precision());
     });
+    if (kept) kept->put(weights, out);
     return out;
   }
 
@@ -165,7 +167,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
         t.place(dv).add_(dv_parts[static_cast<size_t>(i)]);
       }
     }
-    return {dq, dk, dv, at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dq, dk, dv, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -225,10 +227,11 @@ std::shared_ptr<const AttentionPlan> plan_attention(std::span<const int64_t> len
 }
 
 at::Tensor attention(FrozenWeights& weights, const std::shared_ptr<const AttentionPlan>& plan,
-                     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+                     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                     KeptOutput* kept) {
   return AttentionFunction::apply(q.contiguous(), k.contiguous(), v.contiguous(),
                                   c10::make_intrusive<PlanHolder>(plan), scale,
-                                  reinterpret_cast<int64_t>(&weights));
+                                  reinterpret_cast<int64_t>(&weights), kept);
 }
 
 }  // namespace lapidary

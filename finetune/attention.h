@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "finetune/frozen_weights.h"
+#include "finetune/kept_output.h"
 
 namespace lapidary {
 
@@ -35,7 +36,9 @@ std::shared_ptr<const AttentionPlan> plan_attention(std::span<const int64_t> len
 
 // q [n_queries, n_heads, head_dim], k and v [n_tokens, n_kv_heads, head_dim] -> the shape of q.
 // `weights` lends its threads and its precision, and must outlive the graph.
+// What `kept` holds is not computed (null: nothing).
 at::Tensor attention(FrozenWeights& weights, const std::shared_ptr<const AttentionPlan>& plan,
-                     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale);
+                     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                     KeptOutput* kept = nullptr);
 
 }  // namespace lapidary

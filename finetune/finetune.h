@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "finetune/kept_plan.h"
 #include "finetune/merge_aware.h"
 #include "formats/events.h"
 
@@ -75,9 +76,10 @@ struct FinetuneOptions {
   int64_t batch_tokens = 2048;  // labelled and unlabelled tokens per step
   bool train_on_all = false;    // plain mode: loss on every token, not only the model's turns
   bool checkpoint_activations = false;
-  std::string precision = "auto";  // of products' operands: bf16, f32; auto: what is fastest here
-  int64_t checkpoint_steps = 100;  // between checkpoints; 0: only when interrupted
-  int64_t checkpoint_keep = 2;     // older ones are removed
+  int64_t kept_bytes = kKeptBytes;  // results it keeps nevertheless: kept_plan.h
+  std::string precision = "auto";   // of products' operands: bf16, f32; auto: what is fastest here
+  int64_t checkpoint_steps = 100;   // between checkpoints; 0: only when interrupted
+  int64_t checkpoint_keep = 2;      // older ones are removed
   uint64_t seed = 0;
   int n_threads = 0;
   std::string recipe = "{}";

@@ -203,10 +203,12 @@ int64_t LoraSet::trained_parameters() const {
   return n;
 }
 
-at::Tensor adapted_linear(FrozenWeights& weights, const LoraPart& lora, const at::Tensor& x) {
+at::Tensor adapted_linear(FrozenWeights& weights, const LoraPart& lora, const at::Tensor& x,
+                          KeptOutput* kept) {
   if (lora.merged) return merged_linear(weights, lora, x);
-  if (lora.magnitude.defined()) return add_dora(lora, packed_linear(weights, *lora.matrix, x), x);
-  return lora_linear(weights, *lora.matrix, x, lora.a, lora.b, lora.scale);
+  if (lora.magnitude.defined())
+    return add_dora(lora, packed_linear(weights, *lora.matrix, x, kept), x);
+  return lora_linear(weights, *lora.matrix, x, lora.a, lora.b, lora.scale, kept);
 }
 
 }  // namespace lapidary

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "finetune/frozen_weights.h"
+#include "finetune/kept_output.h"
 #include "finetune/targets.h"
 #include "formats/packed_matrix.h"
 #include "formats/peft.h"
@@ -67,7 +68,9 @@ class LoraSet {
   std::vector<LoraWeights> modules_;
 };
 
-// The adapted product: x [n_tokens, in] to [n_tokens, out].
-at::Tensor adapted_linear(FrozenWeights& weights, const LoraPart& lora, const at::Tensor& x);
+// The adapted product: x [n_tokens, in] to [n_tokens, out]. `kept` as in packed_linear.h; with DoRA
+// it holds the base's product.
+at::Tensor adapted_linear(FrozenWeights& weights, const LoraPart& lora, const at::Tensor& x,
+                          KeptOutput* kept = nullptr);
 
 }  // namespace lapidary

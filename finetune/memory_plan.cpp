@@ -93,6 +93,9 @@ MemoryPlan plan_memory(const ModelConfig& config, int64_t base_bytes, const Memo
   }
   const int64_t states =
       o.checkpoint_activations ? config.n_layers() * d * t * (o.bfloat16 ? 2 : 4) : every;
+  const int64_t outputs = o.checkpoint_activations
+                              ? plan_kept(config, t, t, o.bfloat16 ? 2 : 4, o.kept_bytes).bytes
+                              : 0;
   const int64_t ple = int64_t{config.n_layers()} * config.ple_width * t * kFloat;
   const int64_t chunk =
       std::min(t, std::max<int64_t>(16, kLogitBytes / kFloat / config.vocab_size / 16 * 16));
@@ -107,6 +110,7 @@ MemoryPlan plan_memory(const ModelConfig& config, int64_t base_bytes, const Memo
        o.adam_8bit ? parameters * 2 + parameters / 32 : 2 * parameters * kFloat},
       {o.checkpoint_activations ? "states between layers" : "states of all layers",
        states + ple + kv},
+      {"outputs not computed again", outputs},
       {head > widest ? "head: one chunk of logits" : "one layer, backward", std::max(head, widest)},
       {"scratch: packed operands", kScratchBytes + left},
       {"process", kProcessBytes}};

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "finetune/kept_plan.h"
 #include "finetune/targets.h"
 #include "formats/model_config.h"
 #include "formats/peft.h"
@@ -22,6 +23,7 @@ struct MemoryPlanOptions {
   std::vector<std::string> rank_for;  // as set_ranks() takes them
   int64_t tokens = 2048;              // of the longest row
   bool checkpoint_activations = true;
+  int64_t kept_bytes = kKeptBytes;  // results kept nevertheless: kept_plan.h
   bool adam_8bit = false;
   bool bfloat16 = true;  // precision of products' operands, and of states between layers
   int n_threads = 2;

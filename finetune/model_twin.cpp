@@ -111,9 +111,9 @@ void ModelTwin::set_adapter(const LoraSet* lora) {
     }
 }
 
-at::Tensor ModelTwin::linear(const TwinLinear& linear, const at::Tensor& x) {
-  return linear.lora ? adapted_linear(weights_, linear.lora->parts.front(), x)
-                     : packed_linear(weights_, *linear.matrix, x);
+at::Tensor ModelTwin::linear(const TwinLinear& linear, const at::Tensor& x, KeptOutput* kept) {
+  return linear.lora ? adapted_linear(weights_, linear.lora->parts.front(), x, kept)
+                     : packed_linear(weights_, *linear.matrix, x, kept);
 }
 
 at::Tensor ModelTwin::gated(const at::Tensor& gate, const at::Tensor& up) {
@@ -124,8 +124,10 @@ at::Tensor ModelTwin::norm(const at::Tensor& x, const at::Tensor& weight) {
   return rms_norm(weights_, x, weight, config().norm_eps);
 }
 
-at::Tensor ModelTwin::mlp(const TwinLayer& layer, const at::Tensor& x) {
-  return linear(layer.down, gated(linear(layer.gate, x), linear(layer.up, x)));
+at::Tensor ModelTwin::mlp(const TwinLayer& layer, const at::Tensor& x, KeptLayer& kept) {
+  const at::Tensor gate = linear(layer.gate, x, kept.find(LayerPart::kGate));
+  const at::Tensor up = linear(layer.up, x, kept.find(LayerPart::kUp));
+  return linear(layer.down, gated(gate, up), kept.find(LayerPart::kDown));
 }
 
 ModelTwin::RowContext ModelTwin::make_context(const TokenRow& row,
@@ -164,9 +166,9 @@ ModelTwin::RowContext ModelTwin::make_context(const TokenRow& row,
   return context;
 }
 
-at::Tensor ModelTwin::feed_forward(int index, const at::Tensor& residual) {
+at::Tensor ModelTwin::feed_forward(int index, const at::Tensor& residual, KeptLayer& kept) {
   const TwinLayer& t = layers_[static_cast<size_t>(index)];
-  at::Tensor out = mlp(t, norm(residual, t.pre_ff_norm));
+  at::Tensor out = mlp(t, norm(residual, t.pre_ff_norm), kept);
   if (t.router.matrix) {
     out = norm(out, t.post_ff_norm_1) +
           norm(experts(index, residual, norm(residual, t.pre_ff_norm_2)), t.post_ff_norm_2);
@@ -175,7 +177,7 @@ at::Tensor ModelTwin::feed_forward(int index, const at::Tensor& residual) {
 }
 
 std::vector<at::Tensor> ModelTwin::layer(int index, const RowContext& context,
-                                         const std::vector<at::Tensor>& inputs) {
+                                         const std::vector<at::Tensor>& inputs, KeptLayer& kept) {
   const auto i = static_cast<size_t>(index);
   const ModelConfig& c = config();
   const LayerConfig& shape = c.layers[i];
@@ -187,8 +189,8 @@ std::vector<at::Tensor> ModelTwin::layer(int index, const RowContext& context,
   at::Tensor x = norm(h, t.input_norm);
   at::Tensor k, v;
   if (c.owns_kv(index)) {
-    k = heads(linear(t.k, x), shape.n_kv_heads);
-    v = shape.k_eq_v ? k : heads(linear(t.v, x), shape.n_kv_heads);
+    k = heads(linear(t.k, x, kept.find(LayerPart::kK)), shape.n_kv_heads);
+    v = shape.k_eq_v ? k : heads(linear(t.v, x, kept.find(LayerPart::kV)), shape.n_kv_heads);
     if (c.qk_norm) k = norm(k, t.k_norm);
     k = apply_rope(k, *context.ropes[i]);
     if (c.v_norm) v = norm(v, {});
@@ -206,16 +208,20 @@ std::vector<at::Tensor> ModelTwin::layer(int index, const RowContext& context,
     if (ple.defined()) ple = ple.index_select(0, context.picked);
   }
 
-  at::Tensor q = heads(linear(t.q, x), shape.n_heads);
+  at::Tensor q = heads(linear(t.q, x, kept.find(LayerPart::kQ)), shape.n_heads);
   if (c.qk_norm) q = norm(q, t.q_norm);
   q = apply_rope(q, *context.query_ropes[i]);
-  const at::Tensor attended = attention(weights_, context.plans[i], q, k, v, c.attention_scale);
-  at::Tensor out = linear(t.o, attended.reshape({h.size(0), -1}));
+  const at::Tensor attended = attention(weights_, context.plans[i], q, k, v, c.attention_scale,
+                                        kept.find(LayerPart::kAttention));
+  at::Tensor out = linear(t.o, attended.reshape({h.size(0), -1}), kept.find(LayerPart::kO));
   if (c.sandwich_norms) out = norm(out, t.post_attention_norm);
   h = h + out;
-  h = h + feed_forward(index, h);
-  if (ple.defined())
-    h = h + norm(linear(t.ple_projection, gated(linear(t.ple_gate, h), ple)), t.post_ple_norm);
+  h = h + feed_forward(index, h, kept);
+  if (ple.defined()) {
+    const at::Tensor gate = linear(t.ple_gate, h, kept.find(LayerPart::kPleGate));
+    out = linear(t.ple_projection, gated(gate, ple), kept.find(LayerPart::kPleProjection));
+    h = h + norm(out, t.post_ple_norm);
+  }
   if (c.layer_scalar) h = h * model_->layers[i].scalar;
   if (t.feeds_later) return {h, k, v};
   return {h};
@@ -227,6 +233,12 @@ at::Tensor ModelTwin::hidden(const TokenRow& row, const std::vector<int64_t>& pi
   at::Tensor h = embed(row);
   if (tap) tap(0, h);
   const auto context = std::make_shared<RowContext>(make_context(row, picked, h));
+  const auto n_tokens = static_cast<int64_t>(row.ids.size());
+  KeptPlan plan;
+  if (checkpoint_activations)
+    plan = plan_kept(config(), n_tokens,
+                     picked.empty() ? n_tokens : static_cast<int64_t>(picked.size()),
+                     element_bytes(weights_.precision()), kept_bytes_);
   std::vector<std::vector<at::Tensor>> kv(layers_.size());  // K and V of layers that feed others
   for (int i = 0; i < config().n_layers(); ++i) {
     std::vector<at::Tensor> inputs{h};
@@ -235,8 +247,10 @@ at::Tensor ModelTwin::hidden(const TokenRow& row, const std::vector<int64_t>& pi
           kv[static_cast<size_t>(config().layers[static_cast<size_t>(i)].kv_source)];
       inputs.insert(inputs.end(), source.begin(), source.end());
     }
-    const auto layer_of = [this, i, context](const std::vector<at::Tensor>& in) {
-      return layer(i, *context, in);
+    const auto kept = std::make_shared<KeptLayer>(
+        checkpoint_activations ? plan.parts[static_cast<size_t>(i)] : 0);
+    const auto layer_of = [this, i, context, kept](const std::vector<at::Tensor>& in) {
+      return layer(i, *context, in, *kept);
     };
     std::vector<at::Tensor> out =
         checkpoint_activations

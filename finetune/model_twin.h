@@ -16,6 +16,7 @@
 #include "finetune/frozen_weights.h"
 #include "finetune/head_loss.h"
 #include "finetune/keep_loss.h"
+#include "finetune/kept_output.h"
 #include "finetune/lora.h"
 #include "finetune/rope.h"
 #include "finetune/token_row.h"
@@ -62,11 +63,14 @@ class ModelTwin {
   // not.
   void watch_inputs(TwinInputs* inputs) { watched_ = inputs; }
   const ModelConfig& config() const { return model_->config(); }
+  // Memory for results that recomputed layers need not make again: kept_plan.h.
+  void set_kept_bytes(int64_t bytes) { kept_bytes_ = bytes; }
 
   // States after the final norm of the picked tokens (ascending; none: of all), [n, d_model].
   // Layers that nothing but these states reads run on those tokens alone. With
-  // `checkpoint_activations`, layers keep only their input, in bfloat16 where products are, and run
-  // again in the backward pass. REQUIRES: ids within the vocabulary.
+  // `checkpoint_activations`, layers keep only their input and what set_kept_bytes() allows, in
+  // bfloat16 where products are, and run again in the backward pass. REQUIRES: ids within the
+  // vocabulary.
   at::Tensor hidden(const TokenRow& row, const std::vector<int64_t>& picked = {},
                     bool checkpoint_activations = false, const TwinTap& tap = {});
   at::Tensor logits(const at::Tensor& hidden);
@@ -95,12 +99,12 @@ class ModelTwin {
   // inputs: hidden, and the source's K and V where the layer owns none. Outputs: hidden, and K and
   // V where later layers need them.
   std::vector<at::Tensor> layer(int index, const RowContext& context,
-                                const std::vector<at::Tensor>& inputs);
-  at::Tensor linear(const TwinLinear& linear, const at::Tensor& x);
+                                const std::vector<at::Tensor>& inputs, KeptLayer& kept);
+  at::Tensor linear(const TwinLinear& linear, const at::Tensor& x, KeptOutput* kept = nullptr);
   at::Tensor gated(const at::Tensor& gate, const at::Tensor& up);
   at::Tensor norm(const at::Tensor& x, const at::Tensor& weight);
-  at::Tensor mlp(const TwinLayer& layer, const at::Tensor& x);
-  at::Tensor feed_forward(int index, const at::Tensor& residual);
+  at::Tensor mlp(const TwinLayer& layer, const at::Tensor& x, KeptLayer& kept);
+  at::Tensor feed_forward(int index, const at::Tensor& residual, KeptLayer& kept);
   at::Tensor experts(int index, const at::Tensor& residual, const at::Tensor& x);
 
   std::shared_ptr<const Model> model_;
@@ -111,6 +115,7 @@ class ModelTwin {
   std::vector<TwinLayer> layers_;
   std::vector<AdaptableMatrix> adaptable_;
   TwinInputs* watched_ = nullptr;
+  int64_t kept_bytes_ = kKeptBytes;
   int narrow_ = 0;  // the last layer with K and V of its own
 };
 

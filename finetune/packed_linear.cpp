@@ -20,18 +20,20 @@ const MatrixView& matrix_at(int64_t address) {
 struct PackedLinearFunction : torch::autograd::Function<PackedLinearFunction> {
   // Addresses travel as integers because the context stores nothing else that is plain.
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t weights,
-                            int64_t matrix) {
+                            int64_t matrix, KeptOutput* kept) {
     context->saved_data["weights"] = weights;
     context->saved_data["matrix"] = matrix;
     if (weights_at(weights).tap()) context->save_for_backward({x});
-    return weights_at(weights).multiply(matrix_at(matrix), x);
+    return make_or_take(weights_at(weights), kept,
+                        [&] { return weights_at(weights).multiply(matrix_at(matrix), x); });
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     FrozenWeights& weights = weights_at(context->saved_data["weights"].toInt());
     const MatrixView& matrix = matrix_at(context->saved_data["matrix"].toInt());
     if (weights.tap()) weights.tap()(matrix, context->get_saved_variables()[0], gradients[0]);
-    return {weights.multiply_transposed(matrix, gradients[0]), at::Tensor(), at::Tensor()};
+    return {weights.multiply_transposed(matrix, gradients[0]), at::Tensor(), at::Tensor(),
+            at::Tensor()};
   }
 };
 
@@ -90,15 +92,18 @@ at::Tensor gradient_product(FrozenWeights& weights, const at::Tensor& z, const a
 struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_in, const at::Tensor& a,
                             const at::Tensor& b, int64_t weights_address, int64_t matrix,
-                            double scale) {
+                            double scale, KeptOutput* kept) {
     FrozenWeights& weights = weights_at(weights_address);
     const at::Tensor x = x_in.contiguous();
-    const at::Tensor y = weights.multiply(matrix_at(matrix), x);
     const int64_t rank = a.size(0);
     const at::Tensor z =
         narrow_product(weights, x, {a.data_ptr<float>(), a.size(1), /*transposed=*/true}, rank)
             .mul_(scale);
-    add_wide_product(weights, z, b, /*transposed=*/true, y);
+    const at::Tensor y = make_or_take(weights, kept, [&] {
+      at::Tensor sum = weights.multiply(matrix_at(matrix), x);
+      add_wide_product(weights, z, b, /*transposed=*/true, sum);
+      return sum;
+    });
     context->save_for_backward({x, a, b, z});
     context->saved_data["weights"] = weights_address;
     context->saved_data["matrix"] = matrix;
@@ -120,21 +125,22 @@ struct LoraLinearFunction : torch::autograd::Function<LoraLinearFunction> {
     }
     const at::Tensor da = gradient_product(weights, dz, x);
     const at::Tensor db = gradient_product(weights, z, dy).t().contiguous();  // z holds the scale
-    return {dx, da, db, at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dx, da, db, at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
-at::Tensor packed_linear(FrozenWeights& weights, const MatrixView& w, const at::Tensor& x) {
+at::Tensor packed_linear(FrozenWeights& weights, const MatrixView& w, const at::Tensor& x,
+                         KeptOutput* kept) {
   return PackedLinearFunction::apply(x, reinterpret_cast<int64_t>(&weights),
-                                     reinterpret_cast<int64_t>(&w));
+                                     reinterpret_cast<int64_t>(&w), kept);
 }
 
 at::Tensor lora_linear(FrozenWeights& weights, const MatrixView& w, const at::Tensor& x,
-                       const at::Tensor& a, const at::Tensor& b, double scale) {
+                       const at::Tensor& a, const at::Tensor& b, double scale, KeptOutput* kept) {
   return LoraLinearFunction::apply(x, a, b, reinterpret_cast<int64_t>(&weights),
-                                   reinterpret_cast<int64_t>(&w), scale);
+                                   reinterpret_cast<int64_t>(&w), scale, kept);
 }
 
 }  // namespace lapidary

@@ -9,14 +9,18 @@
 #include <ATen/core/Tensor.h>
 
 #include "finetune/frozen_weights.h"
+#include "finetune/kept_output.h"
 #include "formats/packed_matrix.h"
 
 namespace lapidary {
 
-// x [n_tokens, w.k] float32 -> [n_tokens, w.rows]. `weights` and `w` must outlive the graph.
-at::Tensor packed_linear(FrozenWeights& weights, const MatrixView& w, const at::Tensor& x);
+// x [n_tokens, w.k] float32 -> [n_tokens, w.rows]. `weights` and `w` must outlive the graph. What
+// `kept` holds is not computed (null: nothing).
+at::Tensor packed_linear(FrozenWeights& weights, const MatrixView& w, const at::Tensor& x,
+                         KeptOutput* kept = nullptr);
 // The same with the update; a [rank, w.k] and b [w.rows, rank] get gradients.
 at::Tensor lora_linear(FrozenWeights& weights, const MatrixView& w, const at::Tensor& x,
-                       const at::Tensor& a, const at::Tensor& b, double scale);
+                       const at::Tensor& a, const at::Tensor& b, double scale,
+                       KeptOutput* kept = nullptr);
 
 }  // namespace lapidary

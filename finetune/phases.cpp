@@ -58,6 +58,7 @@ TrainerOptions Phases::trainer_options() const {
   t.clip_norm = options_.clip_norm;
   t.adam_8bit = options_.adam_8bit;
   t.checkpoint_activations = options_.checkpoint_activations;
+  t.kept_bytes = options_.kept_bytes;
   t.precision = parse_precision(options_.precision);
   t.n_threads = options_.n_threads;
   t.kl_to_base = options_.kl_to_base;

@@ -34,6 +34,7 @@ void check_training(const FinetuneOptions& o) {
   require(o.steps > 0 || (std::isfinite(o.epochs) && o.epochs > 0), "--epochs", "above 0");
   require(o.context >= 2, "--context", "at least 2");
   require(o.batch_tokens >= 1, "--batch-tokens", "at least 1");
+  require(o.kept_bytes >= 0, "--kept-outputs", "at least 0");
   require(o.checkpoint_steps >= 0, "--checkpoint-steps", "at least 0");
   require(o.checkpoint_keep >= 1, "--keep-checkpoints", "at least 1");
   parse_schedule(o.schedule);
@@ -114,6 +115,8 @@ std::map<std::string, std::string> identity_of(const FinetuneOptions& o) {
       {"--steps", text(o.steps)},
       {"--context", text(o.context)},
       {"--batch-tokens", text(o.batch_tokens)},
+      {"--checkpoint-activations and --kept-outputs",
+       o.checkpoint_activations ? text(o.kept_bytes) : "off"},
       {"--train-on-all", text(o.train_on_all)},
       {"--seed", text(o.seed)}};
   return identity;

@@ -72,6 +72,7 @@ struct Trainer::State {
         lora(initial, twin.adaptable(), twin.weights()),
         optimizer(o, trained_tensors()) {
     twin.set_adapter(&lora);
+    twin.set_kept_bytes(o.kept_bytes);
   }
 
   std::vector<TrainedTensor> trained_tensors() {

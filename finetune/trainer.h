@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "finetune/block_product.h"
+#include "finetune/kept_plan.h"
 #include "finetune/merge_aware.h"
 #include "finetune/process_group.h"
 #include "finetune/token_row.h"
@@ -28,6 +29,7 @@ struct TrainerOptions {
   double clip_norm = 0.0;  // 0: off
   bool adam_8bit = false;  // moments in eight bits: adam_state.h
   bool checkpoint_activations = false;
+  int64_t kept_bytes = kKeptBytes;            // results it keeps nevertheless: kept_plan.h
   Precision precision = Precision::kFloat32;  // of the operands of products; sums are float32
   int n_threads = 0;                          // 0: all cores
   // Weights of the mean KL(base || tuned) over the tokens of examples that keep all of the base,

@@ -18,6 +18,7 @@
 #include "tools/cli/keep_inputs.h"
 #include "tools/cli/memory_table.h"
 #include "tools/cli/progress.h"
+#include "tools/cli/quantize_options.h"
 #include "tools/cli/recipe.h"
 #include "tools/cli/source.h"
 #include "tools/commands.h"
@@ -50,7 +51,7 @@ void set_merge_aware(FinetuneOptions& options, const std::string& code_name) {
 
 struct FinetuneCommand {
   FinetuneOptions options;
-  std::string merge_aware, html;
+  std::string merge_aware, html, kept_outputs = "256MiB";
   int64_t n_preview = 0;
   OutputOptions out;
   bool dry_run = false;
@@ -58,6 +59,7 @@ struct FinetuneCommand {
 
   int run(CLI::App& sub) {
     apply_recipe(sub);
+    options.kept_bytes = kept_outputs == "0" ? 0 : static_cast<int64_t>(parse_size(kept_outputs));
     if (dry_run) {
       print_memory_plan(options, out.json);
       return 0;
@@ -174,6 +176,7 @@ void add_training_options(CLI::App& sub, FinetuneOptions& o) {
   sub.add_flag("--train-on-all", o.train_on_all, "Loss on every token, not only the model's turns");
   sub.add_flag("--checkpoint-activations", o.checkpoint_activations,
                "Recompute layers in the backward pass: less memory, more time");
+
   sub.add_option("--keep-checkpoints", o.checkpoint_keep,
                  "Checkpoints kept; older ones are removed")
       ->capture_default_str();
@@ -259,6 +262,12 @@ void add_finetune(CLI::App& app, Action& action) {
       "--dry-run", command->dry_run,
       "Print the memory plan and stop; M.lap may be e2b, e4b, 26b-a4b or 31b (in w4) then");
   add_training_options(*sub, o);
+  sub->add_option(
+         "--kept-outputs", command->kept_outputs,
+         "With --checkpoint-activations: memory for results that layers then need not make "
+         "again; 0: none")
+      ->type_name("SIZE")
+      ->capture_default_str();
   sub->add_option("--too-long", o.too_long,
                   "Conversations beyond the context: cut, drop or refuse; texts are divided")
       ->capture_default_str();

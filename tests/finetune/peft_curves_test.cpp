@@ -161,12 +161,15 @@ INSTANTIATE_TEST_SUITE_P(PeftCurves, SharedCurves,
                          testing::Combine(testing::Values("small-dense", "small-moe"),
                                           testing::Values("lora", "rslora", "dora")));
 
-TEST(PeftCurves, ActivationCheckpointingChangesNoBit) {
+// With every output kept, with some of them, with none.
+class Recomputed : public testing::TestWithParam<int64_t> {};
+TEST_P(Recomputed, LayersChangeNoBit) {
   const std::string folder = data_path("nano-e");
   const PeftAdapter initial = read_peft(folder + "/reference/lora_init");
   TrainerOptions options;
   Trainer plain(load_converted(folder), initial, options);
   options.checkpoint_activations = true;
+  options.kept_bytes = GetParam();
   Trainer recomputed(load_converted(folder), initial, options);
   for (int i = 0; i < 3; ++i) {
     const TokenRow row = batch_rows(folder, i * 8, 8);
@@ -180,6 +183,7 @@ TEST(PeftCurves, ActivationCheckpointingChangesNoBit) {
     EXPECT_EQ(a.modules[i].b, b.modules[i].b) << a.modules[i].module;
   }
 }
+INSTANTIATE_TEST_SUITE_P(PeftCurves, Recomputed, testing::Values(kKeptBytes, 3000000, 0));
 
 }  // namespace
 }  // namespace lapidary

@@ -65,6 +65,7 @@ void print_memory_plan(const FinetuneOptions& options, bool json) {
   o.rank_for = options.rank_for;
   o.tokens = options.context;
   o.checkpoint_activations = options.checkpoint_activations;
+  o.kept_bytes = options.kept_bytes;
   o.adam_8bit = options.adam_8bit;
   o.bfloat16 = options.precision != "f32";
   o.n_threads = options.n_threads > 0 ? options.n_threads : available_cores();

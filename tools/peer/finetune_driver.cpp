@@ -3,7 +3,7 @@
 //
 // usage: finetune_driver MODEL.lap [--tokens N] [--rows N] [--labelled SHARE] [--rank R]
 //                        [--steps N] [--precision P] [--rank-for NAME=R] [--adam-8bit]
-//                        [--keep-activations]
+//                        [--keep-activations] [--kept-outputs BYTES]
 //
 // One JSON object: seconds of each step, its loss, trained parameters, peak memory in bytes (the
 // mapped model included, as far as it was touched).
@@ -28,6 +28,7 @@ struct Arguments {
   int64_t tokens = 256, rows = 1, steps = 2;
   double labelled = 1.0;
   int rank = 16;
+  int64_t kept_bytes = kKeptBytes;
   bool checkpoint = true, adam_8bit = false;
   std::vector<std::string> targets{"all-linear"}, rank_for;
 };
@@ -62,6 +63,8 @@ Arguments parse(int argc, char** argv) {
       a.rank = std::stoi(value);
     else if (name == "--rank-for")
       a.rank_for.push_back(value);
+    else if (name == "--kept-outputs")
+      a.kept_bytes = std::stoll(value);
     else if (name == "--precision")
       a.precision = value;
     else
@@ -92,6 +95,7 @@ int run(int argc, char** argv) {
   config.target_modules = a.targets;
   TrainerOptions options;
   options.checkpoint_activations = a.checkpoint;
+  options.kept_bytes = a.kept_bytes;
   options.adam_8bit = a.adam_8bit;
   options.precision = parse_precision(a.precision);
   Trainer trainer(model, Trainer::initial_adapter(*model, config, 1, a.rank_for), options);
