@@ -1,10 +1,12 @@
 // Sharing out bits: one code for each tensor, so that the sum of their costs at the output is least
 // within a budget of bytes, or the bytes are fewest within a limit of cost.
 //
-// A multiple-choice knapsack. Of each tensor only the lower convex hull of (bytes, cost) matters to
-// a Lagrange multiplier: from the smallest codes on, the step that saves the most cost per byte is
-// taken next. What the last step leaves of the budget is then filled by single steps that still
-// fit, hull or not. Ties go to the earlier tensor; the result depends on nothing else.
+// A multiple-choice knapsack, solved by a table over bytes (Kellerer, Pferschy, Pisinger, "Knapsack
+// Problems", 2004, chapter 11): exact where bytes are counted one by one, in cells of 1/16384 of
+// what is to be shared out where there are more, and what the cells were rounded up by goes to
+// single steps that still fit. Taking the step that saves most per byte until none fits is not
+// enough: where an embedding is a sixth of the model, small steps take the room that its one step
+// needs. Among equal costs the smaller choice is taken; the result depends on nothing else.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +35,8 @@ double kld_of(const Menu& menu, const Selection& selection);
 std::optional<Selection> cheapest_within(const Menu& menu, uint64_t bytes);
 // The fewest bytes whose cost is at most `kld`; nothing when the best choices cost more.
 std::optional<Selection> smallest_within(const Menu& menu, double kld);
-// Every point of the walk along the hull: sizes rising, costs falling.
+// A walk along the lower convex hulls of (bytes, cost), the step that saves most cost per byte
+// next: sizes rising, costs falling.
 std::vector<Selection> frontier(const Menu& menu);
 
 }  // namespace lapidary
