@@ -101,6 +101,27 @@ Json weights_json(const IntegerScheme& scheme) {
           {"actorder", nullptr}};
 }
 
+// bf16, rounded up so that the largest magnitude stays within E4M3's range.
+FolderPart cache_scale(const std::string& name, float magnitude) {
+  constexpr float kLargestE4M3 = 448;
+  const float scale = magnitude > 0 ? magnitude / kLargestE4M3 : 1;
+  uint16_t bits = float_to_bf16(scale);
+  if (bf16_to_float(bits) < scale) ++bits;
+  const auto bytes = std::bit_cast<std::array<uint8_t, 2>>(bits);
+  return {{name, DType::kBF16, {1}}, {bytes.begin(), bytes.end()}};
+}
+
+void add_cache_scales(const std::vector<KvMagnitude>& layers, std::vector<FolderTensor>* plan) {
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const std::string attention = fmt::format("model.layers.{}.self_attn.", l);
+    plan->push_back({0,
+                     {},
+                     {cache_scale(attention + "k_scale", layers[l].keys),
+                      cache_scale(attention + "v_scale", layers[l].values)},
+                     {}});
+  }
+}
+
 // The scheme of the most weights stands for every Linear; others name their modules, and what
 // stays a float is ignored by name.
 class Groups {
@@ -117,7 +138,7 @@ class Groups {
   void ignore(const std::string& module) { ignore_.push_back(module); }
   bool empty() const { return groups_.empty(); }
 
-  Json json() const {
+  Json json(bool fp8_cache) const {
     Json groups;
     for (const auto& [scheme, targets] : groups_)
       groups[fmt::format("group_{}", groups.size())] = {
@@ -132,10 +153,14 @@ class Groups {
             {"global_compression_ratio", nullptr},
             {"config_groups", groups},
             {"ignore", ignore_},
-            {"kv_cache_scheme", nullptr}};
+            {"kv_cache_scheme", fp8_cache ? fp8_cache_json() : Json(nullptr)}};
   }
 
  private:
+  static Json fp8_cache_json() {
+    return {{"num_bits", 8},        {"type", "float"},       {"symmetric", true},
+            {"strategy", "tensor"}, {"group_size", nullptr}, {"dynamic", false}};
+  }
   std::vector<std::string>& targets_of(const IntegerScheme& scheme) {
     for (auto& [known, targets] : groups_)
       if (known == scheme) return targets;
@@ -169,8 +194,8 @@ void add_notes(const LapReader& model, const std::vector<IntegerScheme>& schemes
   const std::string& kv = model.metadata().kv;
   if (!kv.empty() && kv != "{}")
     report->notes.push_back(fmt::format(
-        "the KV cache chosen for this model ({}) has no name in compressed-tensors, whose scheme "
-        "knows only FP8: kv_cache_scheme is null",
+        "the KV cache chosen for this model ({}) has no name in compressed-tensors; the packed one "
+        "that vLLM reads from a checkpoint is FP8 (--kv fp8)",
         kv));
 }
 
@@ -203,12 +228,15 @@ FolderReport export_compressed_tensors(const LapReader& model, const std::string
     fail(ErrorCode::kUsage,
          "{}: holds floats only, and none would be quantized; give --type int4 or --type int8",
          model.describe());
+  LAPIDARY_CHECK(options.fp8_cache.empty() ||
+                 options.fp8_cache.size() == model.metadata().config.layers.size());
+  add_cache_scales(options.fp8_cache, &out.tensors);
   groups.ignore("lm_head");
   add_notes(model, schemes, &report);
 
   // The spelling that every version of vLLM and transformers reads.
   Json config = Json::parse(hf_config_json(model.metadata().config, HfDialect::kFlat));
-  config["quantization_config"] = groups.json();
+  config["quantization_config"] = groups.json(!options.fp8_cache.empty());
   out.config_json = config.dump(2) + "\n";
   out.library = "vllm";
   out.integers = "compressed-tensors integers";

@@ -6,10 +6,12 @@
 // each. w4x and w8x (and w8 that is not rotated) keep their integers and scales; other codes and
 // floats are rounded to the nearest, and report and README say so. Source: the compressed-tensors
 // package 0.20 (compressors/pack_quantized), and vLLM's compressed_tensors scheme WNA16, which
-// reads it.
+// reads it. The cache: self_attn.k_scale and v_scale [1] of every layer, those that share another's
+// K and V too (compressed_tensors/modeling/kvcache, vLLM's CompressedTensorsKVCacheMethod).
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "export/folder_writer.h"
 #include "export/integer_scheme.h"
@@ -17,8 +19,17 @@
 
 namespace lapidary {
 
+// The largest magnitudes of K and V in a layer's cache.
+struct KvMagnitude {
+  float keys = 0, values = 0;
+};
+
 struct CompressedTensorsOptions {
   IntegerChoice integers;
+  // One per layer: asks the runtime for an FP8 cache, the only packed one that vLLM reads from a
+  // checkpoint, whose one scale per layer for K and for V maps these to the largest E4M3 number.
+  // Empty: no kv_cache_scheme.
+  std::vector<KvMagnitude> fp8_cache = {};
   FolderOptions folder;
   ModelCard card;  // what the caller knows; the rest is filled in
 };

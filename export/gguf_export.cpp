@@ -52,11 +52,7 @@ class Exporter {
 
   GgufExportReport run(const std::string& output, const Events& events) {
     const auto start = std::chrono::steady_clock::now();
-    std::vector<GgufPair> pairs = gguf_metadata(
-        model_.metadata(), std::filesystem::path(model_.describe()).stem(), main_type());
-    for (GgufPair& pair : gguf_tokenizer(model_.tokenizer_json(), model_.metadata().config))
-      pairs.push_back(std::move(pair));
-    GgufWriter writer(output, pairs, tensors_);
+    GgufWriter writer(output, pairs(), tensors_);
     for (size_t i = 0; i < plans_.size(); ++i) {
       events.progress({"tensors", i, plans_.size(), writer.position(), tensors_[i].name});
       write(i, &writer, events);
@@ -74,7 +70,19 @@ class Exporter {
     return std::move(report_);
   }
 
+  uint64_t overhead_bytes() const {
+    return lapidary::gguf_overhead_bytes(pairs(), tensors_) + divisors_.size();
+  }
+
  private:
+  std::vector<GgufPair> pairs() const {
+    std::vector<GgufPair> pairs = gguf_metadata(
+        model_.metadata(), std::filesystem::path(model_.describe()).stem(), main_type());
+    for (GgufPair& pair : gguf_tokenizer(model_.tokenizer_json(), model_.metadata().config))
+      pairs.push_back(std::move(pair));
+    return pairs;
+  }
+
   void plan(const LapTensor& t) {
     Plan plan;
     plan.place = gguf_place(model_.metadata().config, t.name);
@@ -192,6 +200,10 @@ GgmlType nearest_type(Code code) {
       GgmlType::kQ5_K, GgmlType::kQ4_K, GgmlType::kQ3_K, GgmlType::kQ4_0, GgmlType::kQ8_0,
       GgmlType::kQ3_K, GgmlType::kQ4_K, GgmlType::kQ5_K, GgmlType::kQ6_K};
   return kNearest[static_cast<size_t>(code)];
+}
+
+uint64_t gguf_overhead_bytes(const LapReader& model) {
+  return Exporter(model, {}).overhead_bytes();
 }
 
 GgufExportReport export_gguf(const LapReader& model, const std::string& output,

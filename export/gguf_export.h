@@ -47,6 +47,10 @@ struct GgufExportReport {
 // Q5_K; w4x -> Q4_0; w4 -> Q4_K; w3 -> Q3_K.
 GgmlType nearest_type(Code code);
 
+// What the file of this model has beside the data of its matrices and norms at most: keys,
+// tokenizer, padding, tables. The same for all types.
+uint64_t gguf_overhead_bytes(const LapReader& model);
+
 GgufExportReport export_gguf(const LapReader& model, const std::string& output,
                              const GgufExportOptions& options, const Events& events);
 

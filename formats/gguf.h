@@ -67,6 +67,9 @@ class GgufReader {
   uint64_t data_start_ = 0;
 };
 
+// What a file of these pairs and tensors has beside the tensors' data at most, padding included.
+uint64_t gguf_overhead_bytes(const std::vector<GgufPair>& pairs, std::vector<GgufTensor> tensors);
+
 // Writes a file whole or not at all: declare everything, then append the data tensor by tensor.
 class GgufWriter {
  public:

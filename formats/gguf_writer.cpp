@@ -61,24 +61,13 @@ uint64_t aligned(uint64_t bytes) {
   return (bytes + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment;
 }
 
-}  // namespace
-
-int64_t GgufTensor::rows() const {
-  int64_t n = 1;
-  for (size_t i = 0; i + 1 < shape.size(); ++i) n *= shape[i];
-  return n;
-}
-
-uint64_t GgufTensor::row_bytes() const { return static_cast<uint64_t>(block_bytes(type, k())); }
-
-GgufWriter::GgufWriter(const std::string& path, const std::vector<GgufPair>& pairs,
-                       std::vector<GgufTensor> tensors)
-    : file_(path), tensors_(std::move(tensors)) {
-  static_assert(std::endian::native == std::endian::little);
+// Header, pairs and infos, padded; fills in the tensors' offsets. `path` names the file in errors.
+Bytes gguf_head(const std::string& path, const std::vector<GgufPair>& pairs,
+                std::vector<GgufTensor>* tensors) {
   Bytes head;
   head.put(std::array<char, 4>{'G', 'G', 'U', 'F'});
   head.put(uint32_t{3});
-  head.put(static_cast<uint64_t>(tensors_.size()));
+  head.put(static_cast<uint64_t>(tensors->size()));
   head.put(static_cast<uint64_t>(pairs.size()));
   std::set<std::string> seen;
   for (const GgufPair& pair : pairs) {
@@ -88,7 +77,7 @@ GgufWriter::GgufWriter(const std::string& path, const std::vector<GgufPair>& pai
   }
   seen.clear();
   uint64_t offset = 0;
-  for (GgufTensor& t : tensors_) {
+  for (GgufTensor& t : *tensors) {
     if (!seen.insert(t.name).second)
       fail(ErrorCode::kBadData, "{}: tensor {} given twice", path, t.name);
     if (t.k() % traits(t.type).block_values != 0)
@@ -103,7 +92,28 @@ GgufWriter::GgufWriter(const std::string& path, const std::vector<GgufPair>& pai
     head.put(t.offset);
   }
   head.pad(kGgufAlignment);
-  file_.write(head.view());
+  return head;
+}
+
+}  // namespace
+
+int64_t GgufTensor::rows() const {
+  int64_t n = 1;
+  for (size_t i = 0; i + 1 < shape.size(); ++i) n *= shape[i];
+  return n;
+}
+
+uint64_t GgufTensor::row_bytes() const { return static_cast<uint64_t>(block_bytes(type, k())); }
+
+GgufWriter::GgufWriter(const std::string& path, const std::vector<GgufPair>& pairs,
+                       std::vector<GgufTensor> tensors)
+    : file_(path), tensors_(std::move(tensors)) {
+  static_assert(std::endian::native == std::endian::little);
+  file_.write(gguf_head(path, pairs, &tensors_).view());
+}
+
+uint64_t gguf_overhead_bytes(const std::vector<GgufPair>& pairs, std::vector<GgufTensor> tensors) {
+  return gguf_head("GGUF", pairs, &tensors).view().size() + tensors.size() * (kGgufAlignment - 1);
 }
 
 void GgufWriter::append(std::span<const uint8_t> bytes) {

@@ -13,6 +13,7 @@
 #include "kernels/thread_pool.h"
 #include "quantize/allocation.h"
 #include "quantize/budget.h"
+#include "quantize/fisher_costs.h"
 #include "quantize/scratch_model.h"
 #include "quantize/tensor_costs.h"
 
@@ -75,36 +76,33 @@ class Chooser {
       : source_(source), options_(options), types_(*types), pool_(options.n_threads) {}
 
   void run(const std::string& base, const Events& events) {
+    open_bytes();
     ProbeOptions probe;
     probe.base = base;
     probe.scratch = options_.scratch;
     probe.codes = {Code::kW4, Code::kW6};
     probe.tokens = budget_tokens(base, options_.text);
     probe.n_tokens = options_.n_tokens;
+    FisherStatistics fisher;
+    if (!options_.fisher.empty()) {
+      fisher = read_fisher(options_.fisher);
+      check_fisher(fisher, options_.fisher, LapReader::open(base)->content_hash());
+      probe.fisher = &fisher;
+    }
     QuantizeOptions plain;
     plain.n_threads = options_.n_threads;
     costs_ = measure_costs(source_, plain, probe, events);
     std::erase_if(costs_, [&](const TensorCosts& t) { return !open_.contains(t.name); });
-    uint64_t others = 0, n_weights = 0;
-    for (size_t i = 0; i < source_.tensors().size(); ++i) {
-      const SourceTensor& t = source_.tensors()[i];
-      n_weights += static_cast<uint64_t>(t.elements());
-      index_[t.name] = i;
-    }
+    open_.clear();  // tensors of other widths stay floats
+    for (const TensorCosts& cost : costs_) open_.insert(cost.name);
+    const uint64_t budget = open_bytes();
+    for (size_t i = 0; i < source_.tensors().size(); ++i) index_[source_.tensors()[i].name] = i;
     for (const TensorCosts& cost : costs_) add_menu(cost);
-    for (const SourceTensor& t : source_.tensors()) others += bytes_now(t);
-    for (const TensorCosts& cost : costs_)
-      others -= bytes_now(source_.tensors()[index_.at(cost.name)]);
-    const double limit = *options_.bits_per_weight * static_cast<double>(n_weights) / 8 -
-                         static_cast<double>(others);
     Selection selection(costs_.size(), 0);
     for (int round = 0; round < 3; ++round) {
       price(selection);
-      const auto next =
-          limit < 0 ? std::nullopt : cheapest_within(menu_, static_cast<uint64_t>(limit));
-      if (!next)
-        fail(ErrorCode::kUsage, "{}: the smallest GGUF types take more than {} bits per weight",
-             source_.describe(), *options_.bits_per_weight);
+      const auto next = cheapest_within(menu_, budget);
+      LAPIDARY_CHECK(next.has_value());  // open_bytes() has seen to it
       selection = *next;
     }
     for (size_t i = 0; i < costs_.size(); ++i) types_[costs_[i].name] = offers_[i][selection[i]];
@@ -114,6 +112,32 @@ class Chooser {
   void leave_open(const std::string& name) { open_.insert(name); }
 
  private:
+  // Of the budget, what the tensors that it decides may take. Throws before anything is measured.
+  uint64_t open_bytes() const {
+    uint64_t others = 0, least = 0, n_weights = 0;
+    for (const SourceTensor& t : source_.tensors()) {
+      n_weights += static_cast<uint64_t>(t.elements());
+      if (!open_.contains(t.name)) {
+        others += bytes_now(t);
+        continue;
+      }
+      uint64_t smallest = UINT64_MAX;
+      for (const GgmlType type : types_for(t.k()))
+        smallest = std::min(smallest, type_bytes(t, type));
+      least += smallest;
+    }
+    const auto weights = static_cast<double>(n_weights);
+    const uint64_t allowed = options_.tensor_bytes.value_or(
+        static_cast<uint64_t>(options_.bits_per_weight.value_or(0) * weights / 8));
+    if (others + least > allowed)
+      fail(ErrorCode::kUsage,
+           "{}: the smallest GGUF types make {} bytes of tensors ({:.3f} bits per weight), the "
+           "budget allows {}",
+           source_.describe(), others + least, 8 * static_cast<double>(others + least) / weights,
+           allowed);
+    return allowed - others;
+  }
+
   uint64_t bytes_now(const SourceTensor& t) const {
     const auto found = types_.find(t.name);
     return type_bytes(t, found == types_.end() ? GgmlType::kF32 : found->second);
@@ -175,7 +199,7 @@ std::map<std::string, GgmlType> choose_gguf_types(const ModelSource& source,
       types[t.name] = fitting_type(rule->second, t.k());
     } else if (t.k() < 64) {
       continue;  // a float: packing would save little
-    } else if (options.bits_per_weight) {
+    } else if (options.has_budget()) {
       chooser.leave_open(t.name);
     } else {
       const bool sensitive = t.name.ends_with("per_layer_model_projection.weight");
@@ -186,7 +210,7 @@ std::map<std::string, GgmlType> choose_gguf_types(const ModelSource& source,
     if (!used[i])
       fail(ErrorCode::kUsage, "--keep {}: no matrix has such a name (or an earlier rule took it)",
            options.keep[i].first);
-  if (options.bits_per_weight) {
+  if (options.has_budget()) {
     const ExactModel exact(source, source_path, options.scratch, events);
     chooser.run(exact.path(), events);
   }

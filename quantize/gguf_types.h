@@ -20,10 +20,14 @@ namespace lapidary {
 struct GgufTypeOptions {
   GgmlType weights = GgmlType::kQ4_K;                  // of every matrix that can have it
   std::vector<std::pair<std::string, GgmlType>> keep;  // glob pattern = type; the first wins
-  std::optional<double> bits_per_weight;               // over all tensors; instead of `weights`
-  std::string text;                                    // to measure on; empty: the built-in text
-  int64_t n_tokens = 2048;                             // of it
-  std::string scratch;                                 // scratch files are this with more appended
+  // A budget over all tensors instead of `weights`, one of the two.
+  std::optional<double> bits_per_weight;
+  std::optional<uint64_t> tensor_bytes;
+  bool has_budget() const { return bits_per_weight || tensor_bytes; }
+  std::string text;         // to measure on; empty: the built-in text
+  int64_t n_tokens = 2048;  // of it
+  std::string fisher;       // file of gradient statistics instead of probes, or empty
+  std::string scratch;      // scratch files are this with more appended
   int n_threads = 0;
 };
 

@@ -10,6 +10,7 @@
 #include "export/mlx_export.h"
 #include "formats/file.h"
 #include "formats/peft.h"
+#include "quantize/kv_ranges.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/keep_inputs.h"
 #include "tools/cli/progress.h"
@@ -22,7 +23,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct ExportCommand {
-  std::string model, output, to, type = "auto", base, verify_report;
+  std::string model, output, to, type = "auto", base, verify_report, kv, kv_text;
   bool flat_config = false, overwrite = false;
   int group = -1;
   double shard_gb = 5;
@@ -30,7 +31,10 @@ struct ExportCommand {
   OutputOptions out;
 
   int run() const {
-    refuse_to_replace(output, {model, base, verify_report});
+    refuse_to_replace(output, {model, base, verify_report, kv_text});
+    if (!kv.empty() && (kv != "fp8" || to != "compressed-tensors"))
+      fail(ErrorCode::kUsage, "--kv takes fp8, for --to compressed-tensors");
+    if (kv.empty() && !kv_text.empty()) fail(ErrorCode::kUsage, "--kv-text needs --kv fp8");
     if (path_exists(model + "/adapter_config.json")) return run_adapter();
     if (!base.empty()) fail(ErrorCode::kUsage, "--base is for adapters; {} is a model", model);
     const auto reader = LapReader::open(model);
@@ -42,7 +46,8 @@ struct ExportCommand {
     if (to == "hf")
       report(export_hf(*reader, output, hf_options(), events));
     else if (to == "compressed-tensors")
-      report(export_compressed_tensors(*reader, output, compressed_tensors_options(), events));
+      report(
+          export_compressed_tensors(*reader, output, compressed_tensors_options(events), events));
     else if (to == "mlx")
       report(export_mlx(*reader, output, mlx_options(), events));
     else
@@ -98,12 +103,18 @@ struct ExportCommand {
     return type == "int4" ? 4 : 8;
   }
 
-  CompressedTensorsOptions compressed_tensors_options() const {
+  CompressedTensorsOptions compressed_tensors_options(const Events& events) const {
     CompressedTensorsOptions options;
     options.integers.bits = integer_bits();
     if (group >= 0) options.integers.group = group;
     options.folder = folder_options();
     options.card = card();
+    if (kv.empty()) return options;
+    KvRangeOptions how;
+    if (!kv_text.empty()) how.text = read_text(kv_text);
+    how.n_threads = n_threads;
+    for (const KvRange& range : measure_kv_ranges(model, how, events))
+      options.fp8_cache.push_back({range.keys, range.values});
     return options;
   }
 
@@ -204,6 +215,12 @@ void add_export(CLI::App& app, Action& action) {
                   "8, mlx 64")
       ->check(CLI::IsMember({0, 32, 64, 128}))
       ->type_name("N");
+  sub->add_option("--kv", command->kv,
+                  "compressed-tensors: fp8 gives vLLM an FP8 cache, its scales measured on text")
+      ->type_name("fp8");
+  sub->add_option("--kv-text", command->kv_text,
+                  "Text to measure them on (default: the built-in calibration text)")
+      ->type_name("FILE");
   sub->add_flag("--flat-config", command->flat_config,
                 "hf: config.json in the spelling from before transformers 5");
   sub->add_option("--shard-gb", command->shard_gb, "Folders: largest safetensors file, in GB")
@@ -226,6 +243,7 @@ void add_export(CLI::App& app, Action& action) {
       "  lapidary export e2b.lap --to gguf --type q4_k -o e2b-Q4_K.gguf\n"
       "  lapidary export tuned.lap --to hf -o tuned-hf\n"
       "  lapidary export e2b.lap --to compressed-tensors --type int4 -o e2b-w4a16\n"
+      "  lapidary export e2b-w4x.lap --to compressed-tensors --kv fp8 -o e2b-w4a16-kv8\n"
       "  lapidary export e2b.lap --to mlx --type int4 -o e2b-mlx\n"
       "  lapidary export adapter --to gguf --base e2b.lap -o adapter.gguf");
   sub->callback([command, &action] { action = [command] { return command->run(); }; });

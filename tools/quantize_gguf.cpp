@@ -1,6 +1,7 @@
 // Types first, then rounding, then export from the exact weights with the rounded blocks in place.
 #include "tools/quantize_gguf.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -43,10 +44,17 @@ GgufTypeOptions type_options(const GgufQuantize& command) {
     options.keep.emplace_back(pattern, require_type(type));
   }
   if (command.budget.given()) {
-    if (command.budget.target_bpw <= 0 || !command.budget.codes.empty())
-      fail(ErrorCode::kUsage, "a .gguf output takes its budget as --target-bpw, without --codes");
-    options.bits_per_weight = command.budget.target_bpw;
-    options.n_tokens = command.budget.probe_tokens;
+    const BudgetText& budget = command.budget;
+    if (budget.max_kld > 0 || !budget.codes.empty())
+      fail(
+          ErrorCode::kUsage,
+          "a .gguf output takes its budget as --target-size or --target-bpw; --max-kld and --codes "
+          "are for .lap files");
+    const BudgetOptions asked = budget.resolve(Target::kLapidary);
+    options.bits_per_weight = asked.bits_per_weight;
+    options.tensor_bytes = asked.file_bytes;
+    options.n_tokens = asked.n_tokens;
+    options.fisher = asked.fisher;
   }
   if (command.calibration) options.text = command.calibration->text;
   options.scratch = command.output;
@@ -82,7 +90,7 @@ bool is_gguf_output(const std::string& path) { return path.ends_with(".gguf"); }
 
 void quantize_to_gguf(const GgufQuantize& command) {
   const auto start = std::chrono::steady_clock::now();
-  const GgufTypeOptions options = type_options(command);
+  GgufTypeOptions options = type_options(command);
   if (command.dry_run || command.needs_lap)
     fail(ErrorCode::kUsage, "--dry-run, --kv and --report do not go with a .gguf output");
   ProgressLine progress(command.out.quiet);
@@ -90,6 +98,10 @@ void quantize_to_gguf(const GgufQuantize& command) {
   const auto source = open_source(command.source);
   const ExactModel exact(*source, command.source, command.output, events);
   const auto model = LapReader::open(exact.path());
+  if (options.tensor_bytes) {  // of the file so far
+    const uint64_t overhead = gguf_overhead_bytes(*model);
+    *options.tensor_bytes -= std::min(overhead, *options.tensor_bytes);
+  }
   GgufExportOptions how;
   how.types = choose_gguf_types(*model, exact.path(), options, events);
   how.n_threads = command.n_threads;

@@ -2,6 +2,7 @@
 // config that names every module once.
 #include "export/compressed_tensors.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,9 +20,11 @@ using Json = nlohmann::json;
 
 class CompressedTensors : public ::testing::Test {
  protected:
-  FolderReport exported(const LapReader& model, IntegerChoice choice = {}) {
+  FolderReport exported(const LapReader& model, IntegerChoice choice = {},
+                        std::vector<KvMagnitude> fp8_cache = {}) {
     CompressedTensorsOptions options;
     options.integers = choice;
+    options.fp8_cache = std::move(fp8_cache);
     options.folder.overwrite = true;
     options.folder.n_threads = 2;
     const FolderReport report =
@@ -181,6 +184,36 @@ TEST_F(CompressedTensors, SameBytesForAnyNumberOfThreads) {
     files.push_back(read_text(out + "/model.safetensors"));
   }
   EXPECT_EQ(files[0], files[1]);
+}
+
+// Nothing of the cache unless it is asked for; then vLLM's one scheme and a scale for K and V of
+// every layer, which takes the largest magnitude to E4M3's largest number, 448, and not past it.
+TEST_F(CompressedTensors, AnFp8CacheHasItsSchemeAndScales) {
+  const auto model = quantized(data_path("tiny-llama3"), Code::kW4x, folder_);
+  exported(*model);
+  EXPECT_TRUE(config_["kv_cache_scheme"].is_null());
+  EXPECT_EQ(read().find("model.layers.0.self_attn.k_scale"), nullptr);
+  std::vector<KvMagnitude> layers(model->metadata().config.layers.size(), {7.3f, 0.0f});
+  layers[1] = {0.0101f, 448};
+  exported(*model, {}, layers);
+  const Json& scheme = config_["kv_cache_scheme"];
+  EXPECT_EQ(scheme["type"], "float");
+  EXPECT_EQ(scheme["num_bits"], 8);
+  EXPECT_EQ(scheme["strategy"], "tensor");
+  EXPECT_EQ(scheme["symmetric"], true);
+  EXPECT_EQ(scheme["dynamic"], false);
+  const SafetensorsSet set = read();
+  const auto scale = [&](size_t layer, const std::string& name) {
+    const auto* entry = set.find(fmt::format("model.layers.{}.self_attn.{}", layer, name));
+    EXPECT_EQ(entry->shape, std::vector<int64_t>{1});
+    return set.read_floats(*entry)[0];
+  };
+  for (size_t l = 0; l < layers.size(); ++l) {
+    EXPECT_GE(448 * scale(l, "k_scale"), layers[l].keys);
+    EXPECT_LE(448 * scale(l, "k_scale"), layers[l].keys * (1 + 1.0f / 128));  // bf16 rounded up
+  }
+  EXPECT_EQ(scale(1, "v_scale"), 1);
+  EXPECT_EQ(scale(0, "v_scale"), 1);  // nothing was seen
 }
 
 TEST_F(CompressedTensors, FloatsWithoutATypeAreRefused) {

@@ -10,6 +10,7 @@
 #include "formats/file.h"
 #include "formats/lap.h"
 #include "quantize/budget.h"
+#include "quantize/gguf_types.h"
 #include "tests/formats/error_of.h"
 #include "tests/quantize/memory_source.h"
 #include "tests/test_data.h"
@@ -79,6 +80,24 @@ TEST_F(FisherBudget, GivesBitsToWhatGradientsSayMatters) {
     if (t.name == dear) t.rows.assign(t.rows.size(), 0.0f);
   for (const TensorCost& t : choose().tensors) codes[t.name] = t.code;
   EXPECT_EQ(codes.at(dear), Code::kW3);
+}
+
+TEST_F(FisherBudget, GivesBitsInGgufFilesToo) {
+  const std::string dear = "model.layers.0.mlp.down_proj.weight";
+  const auto bits_of_dear = [&](float importance) {
+    for (FisherTensor& t : statistics_.tensors)
+      if (t.name == dear) t.rows.assign(t.rows.size(), importance);
+    write_fisher(folder_.file("f"), statistics_);
+    GgufTypeOptions options;
+    options.bits_per_weight = 5.5;
+    options.fisher = folder_.file("f");
+    options.scratch = folder_.file("scratch");
+    const std::string model = folder_.file("m.lap");
+    const auto types = choose_gguf_types(*LapReader::open(model), model, options, {});
+    return 8 * static_cast<double>(block_bytes(types.at(dear), 256)) / 256;
+  };
+  EXPECT_GT(bits_of_dear(1e6f), 6);
+  EXPECT_LT(bits_of_dear(0), 4);
 }
 
 TEST_F(FisherBudget, RefusesStatisticsOfOtherWeights) {

@@ -177,5 +177,23 @@ TEST_F(QuantizeInput, DequantizedGgufIsNoOriginal) {
       0);
 }
 
+// Keys and tokenizer count: a GGUF file is as large as its user says.
+TEST_F(QuantizeInput, AGgufFileKeepsItsSize) {
+  const std::string gguf = folder_.file("out/m.gguf");
+  const auto write = [&](std::vector<std::string> more) {
+    std::vector<std::string> all{"quantize", model_,          "-o", gguf, "--quiet",
+                                 "--keep",   "*layers.*=q4_0"};
+    all.insert(all.end(), more.begin(), more.end());
+    return lapidary_command(all);
+  };
+  expect_error(write({"--max-kld", "0.1"}), 64, "--target-size or --target-bpw");
+  expect_error(write({"--target-size", "2MB"}), 64, "the budget allows");
+  expect_error(write({"--target-bpw", "6", "--fisher", "none"}), 66, "none");
+  expect_nothing_written();
+  ASSERT_EQ(write({"--target-size", "6MB", "--probe-tokens", "64"}).status, 0);
+  EXPECT_LE(fs::file_size(gguf), 6'000'000u);
+  EXPECT_GT(fs::file_size(gguf), 5'500'000u);
+}
+
 }  // namespace
 }  // namespace lapidary
