@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "convert/gguf_tokenizer.h"
 #include "formats/error.h"
 #include "formats/file.h"
 #include "formats/lap.h"
@@ -30,8 +31,9 @@ struct TokenizeCommand {
 
   void open() {
     const bool is_json = source.size() > 5 && source.ends_with(".json");
-    if (is_json) {
-      const std::string json = read_text(source);
+    if (is_json || is_gguf(source)) {
+      const std::string json = is_json ? read_text(source) : gguf_tokenizer_json(GgufSet(source));
+      if (json.empty()) fail(ErrorCode::kBadData, "{}: has no vocabulary", source);
       tokenizer = with_context(source, [&] { return Tokenizer::from_json(json, kAnyVocabulary); });
       return;
     }
@@ -91,9 +93,10 @@ struct TokenizeCommand {
 void add_tokenize(CLI::App& app, Action& action) {
   auto command = std::make_shared<TokenizeCommand>();
   CLI::App* sub = app.add_subcommand("tokenize", "Ids and pieces of a text or a rendered chat");
-  sub->add_option("source", command->source, "A .lap file or a tokenizer.json")
+  sub->add_option("source", command->source,
+                  "A .lap file, a tokenizer.json, or a GGUF file's vocabulary")
       ->required()
-      ->type_name("M.lap|tokenizer.json");
+      ->type_name("M.lap|tokenizer.json|M.gguf");
   sub->add_option("--text", command->text_file, "Text file (default: standard input)")
       ->type_name("FILE");
   sub->add_option("-p,--prompt", command->prompt, "Text itself")->type_name("TEXT");
