@@ -9,6 +9,8 @@
 #include <cstring>
 #include <vector>
 
+#include "finetune/wide_loops.h"
+
 namespace lapidary {
 namespace {
 
@@ -49,15 +51,6 @@ inline uint32_t bfloat16_bits(float value) {
   std::memcpy(&u, &value, 4);
   return (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
 }
-
-// Plain loops, compiled for several widths of vectors; which one runs is chosen when they load.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define LAPIDARY_WIDE_LOOPS \
-  __attribute__((target_clones("default", "avx2", "avx512f"), optimize("O3")))
-#else
-#define LAPIDARY_WIDE_LOOPS
-#endif
 
 LAPIDARY_WIDE_LOOPS void to_bfloat16(const float* __restrict in, int64_t n,
                                      uint16_t* __restrict out) {

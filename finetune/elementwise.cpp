@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "finetune/wide_loops.h"
+#include "kernels/kernels.h"
+
 namespace lapidary {
 namespace {
 
@@ -12,6 +15,46 @@ using torch::autograd::variable_list;
 
 FrozenWeights& weights_at(int64_t address) { return *reinterpret_cast<FrozenWeights*>(address); }
 
+// Both activations are x sigmoid(u(x)) with u = x (linear + cubic x^2): silu's u is x, and gelu's
+// 1 + tanh z is 2 sigmoid(2 z).
+struct ActivationShape {
+  float linear, cubic;
+};
+ActivationShape shape_of(bool gelu) {
+  constexpr float kTwoRootTwoOverPi = 1.5957691216f;
+  return gelu ? ActivationShape{kTwoRootTwoOverPi, kTwoRootTwoOverPi * 0.044715f}
+              : ActivationShape{1.0f, 0.0f};
+}
+
+// Gradients of activation(gate) * up. With s = sigmoid(u): activation' = s + x s (1 - s) u'.
+LAPIDARY_WIDE_LOOPS void gated_gradients(ActivationShape shape, const float* __restrict gate,
+                                         const float* __restrict up, const float* __restrict dy,
+                                         int64_t n, float* __restrict dgate,
+                                         float* __restrict dup) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float x = gate[i], squared = x * x;
+    const float s = 1.0f / (1.0f + exp_in_loop(-x * (shape.linear + shape.cubic * squared)));
+    const float slope = s + x * s * (1.0f - s) * (shape.linear + 3.0f * shape.cubic * squared);
+    dgate[i] = dy[i] * up[i] * slope;
+    dup[i] = dy[i] * x * s;
+  }
+}
+
+// Rows of a tensor [n, width] whose values lie side by side.
+class Rows {
+ public:
+  explicit Rows(const at::Tensor& x)
+      : tensor_(x.stride(1) == 1 ? x : x.contiguous()),
+        data_(tensor_.data_ptr<float>()),
+        ld_(tensor_.stride(0)) {}
+  float* at(int64_t row) const { return data_ + row * ld_; }
+
+ private:
+  at::Tensor tensor_;
+  float* data_;
+  int64_t ld_;
+};
+
 struct GatedFunction : torch::autograd::Function<GatedFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& gate, const at::Tensor& up,
                             int64_t weights, bool gelu) {
@@ -19,36 +62,27 @@ struct GatedFunction : torch::autograd::Function<GatedFunction> {
     context->saved_data["weights"] = weights;
     context->saved_data["gelu"] = gelu;
     at::Tensor out = at::empty(gate.sizes(), gate.options());
-    weights_at(weights).parallel_rows(gate.size(0), gate.size(1), [&](int64_t first, int64_t n) {
-      const at::Tensor g = gate.narrow(0, first, n);
-      at::Tensor y = out.narrow(0, first, n);
-      if (gelu)
-        at::gelu_out(y, g, "tanh");
-      else
-        at::silu_out(y, g);
-      y.mul_(up.narrow(0, first, n));
+    const int64_t width = gate.size(1);
+    const Rows g(gate), u(up), y(out);
+    const auto activate = gelu ? kernels().gelu_mul : kernels().silu_mul;
+    weights_at(weights).parallel_rows(gate.size(0), width, [&](int64_t first, int64_t n) {
+      for (int64_t t = first; t < first + n; ++t) activate(g.at(t), u.at(t), width, y.at(t));
     });
     return out;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &gate = saved[0], &up = saved[1], &dy = gradients[0];
-    const bool gelu = context->saved_data["gelu"].toBool();
+    const at::Tensor& gate = saved[0];
+    const int64_t width = gate.size(1);
+    const ActivationShape shape = shape_of(context->saved_data["gelu"].toBool());
     at::Tensor dgate = at::empty(gate.sizes(), gate.options());
     at::Tensor dup = at::empty(gate.sizes(), gate.options());
+    const Rows g(gate), u(saved[1]), d(gradients[0]), dg(dgate), du(dup);
     weights_at(context->saved_data["weights"].toInt())
-        .parallel_rows(gate.size(0), gate.size(1), [&](int64_t first, int64_t n) {
-          const auto part = [&](const at::Tensor& x) { return x.narrow(0, first, n); };
-          const at::Tensor g = part(gate), d = part(dy), inner = d * part(up);
-          at::Tensor du = part(dup);
-          part(dgate).copy_(gelu ? at::gelu_backward(inner, g, "tanh")
-                                 : at::silu_backward(inner, g));
-          if (gelu)
-            at::gelu_out(du, g, "tanh");
-          else
-            at::silu_out(du, g);
-          du.mul_(d);
+        .parallel_rows(gate.size(0), width, [&](int64_t first, int64_t n) {
+          for (int64_t t = first; t < first + n; ++t)
+            gated_gradients(shape, g.at(t), u.at(t), d.at(t), width, dg.at(t), du.at(t));
         });
     return {dgate, dup, at::Tensor(), at::Tensor()};
   }

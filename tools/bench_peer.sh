@@ -13,8 +13,8 @@
 #       with --gguf our files are GGUF, too, and run by llama.cpp: table of docs/interop.md
 #   tools/bench_peer.sh serve [--streams N] [--prompt-tokens N] [--new-tokens N] [--prefix N]
 #       many answers at once from both servers: table of docs/serving.md
-#   tools/bench_peer.sh finetune [--shape small] [--model DIR] [--rows N] [--tokens N] [--rank R]
-#                       [--steps N] [--shares 1.0,0.4]
+#   tools/bench_peer.sh finetune [--shape small|e2b-width] [--model DIR] [--rows N] [--tokens N]
+#                       [--rank R] [--steps N] [--rounds N] [--shares 1.0,0.4] [--under COMMAND]
 #       training steps beside transformers and PEFT (from PyPI): table of docs/finetune.md
 #
 # The first run builds llama.cpp (some minutes) and writes the models (3 GB for e2b) into the user's

@@ -1,18 +1,23 @@
 """LoRA training steps of Lapidary beside transformers and PEFT: the same model, rows and ranks.
 
-usage: compare_finetune.py --lapidary BIN --driver BIN [--model DIR] [--shape nano|small]
-                           [--rows N] [--tokens N] [--steps N] [--rank R] [--shares LIST]
+usage: compare_finetune.py --lapidary BIN --driver BIN [--model DIR] [--shape small|e2b-width]
+                           [--rows N] [--tokens N] [--steps N] [--rounds N] [--rank R]
+                           [--shares LIST] [--under COMMAND]
 
 Prints a Markdown table: seconds per step and tokens per second, for each share of labelled tokens.
 Both train the seven projections in bfloat16 with recomputed activations on all cores; PEFT on the
-bf16 checkpoint, Lapidary on the same checkpoint converted, and packed in 4 bits. The first step of
-each is left out: it makes buffers and compiles kernels. Needs torch, transformers and peft.
+bf16 checkpoint, Lapidary on the same checkpoint converted, and packed in 4 bits. Sides take turns,
+--rounds times; a figure is the median over the steps of all turns but the first of each, which
+makes buffers and compiles kernels. --under runs each turn of all sides under a command, such as one
+that waits until the machine is idle. Needs torch, transformers and peft.
 """
 
 import argparse
 import json
 import os
 import resource
+import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +32,15 @@ SHAPES = {
                   vocab_size_per_layer_input=32768, sliding_window=512, enable_moe_block=False,
                   tie_word_embeddings=True, final_logit_softcapping=30.0,
                   layer_types=(["sliding_attention"] * 4 + ["full_attention"]) * 2),
+    # E2B's own widths, six of its layers, an eighth of its vocabulary.
+    "e2b-width": dict(hidden_size=1536, intermediate_size=6144, num_hidden_layers=6,
+                      num_attention_heads=8, num_key_value_heads=1, head_dim=256,
+                      global_head_dim=512, num_kv_shared_layers=3, use_double_wide_mlp=True,
+                      hidden_size_per_layer_input=256, vocab_size=32768,
+                      vocab_size_per_layer_input=32768, sliding_window=512,
+                      enable_moe_block=False, tie_word_embeddings=True,
+                      final_logit_softcapping=30.0,
+                      layer_types=(["sliding_attention"] * 2 + ["full_attention"]) * 2),
 }
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -80,6 +94,18 @@ def driver_steps(args, model, share):
     return json.loads(run.stdout)
 
 
+def turn(args, share, float_model, packed):
+    """Every side once, one after another: a list of (name, result)."""
+    peft = subprocess.run(
+        [sys.executable, __file__, "--lapidary", "-", "--driver", "-", "--model", args.model,
+         "--rows", str(args.rows), "--tokens", str(args.tokens), "--steps", str(args.steps),
+         "--rank", str(args.rank), "--peft-share", str(share)],
+        check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    return [("transformers + PEFT, bf16", json.loads(peft)),
+            ("Lapidary, bf16 base", driver_steps(args, float_model, share)),
+            ("Lapidary, w4 base", driver_steps(args, packed, share))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lapidary", required=True)
@@ -91,8 +117,14 @@ def main():
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--shares", default="1.0,0.4")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--under", default="", help="a command that each turn runs under")
     parser.add_argument("--peft-share", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--turn", nargs=3, help=argparse.SUPPRESS)  # share and the two .lap files
     args = parser.parse_args()
+    if args.turn:
+        print(json.dumps(turn(args, float(args.turn[0]), *args.turn[1:])))
+        return 0
     if args.peft_share is not None:
         print(json.dumps(peft_steps(args, args.peft_share)))
         return 0
@@ -110,19 +142,19 @@ def main():
         print(f"{os.path.basename(args.model)}: {args.rows} x {args.tokens} tokens, rank {args.rank}\n")
         print("| labelled | | s per step | tokens/s | beside PEFT | peak memory |\n|--:|---|--:|--:|--:|--:|")
         for share in map(float, args.shares.split(",")):
-            peft = json.loads(subprocess.run(
-                [sys.executable, __file__, "--lapidary", "-", "--driver", "-", "--model", args.model,
-                 "--rows", str(args.rows), "--tokens", str(args.tokens), "--steps", str(args.steps),
-                 "--rank", str(args.rank), "--peft-share", str(share)],
-                check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-            results = [("transformers + PEFT, bf16", peft),
-                       ("Lapidary, bf16 base", driver_steps(args, float_model, share)),
-                       ("Lapidary, w4 base", driver_steps(args, packed, share))]
-            best = min(peft["seconds"][1:])
-            for name, result in results:
-                s = min(result["seconds"][1:])
-                print(f"| {share:.0%} | {name} | {s:.2f} | {tokens / s:.0f} | {best / s:.2f} | "
-                      f"{result['peak_bytes'] / 2**30:.2f} GiB |", flush=True)
+            turns = []
+            for _ in range(args.rounds):
+                command = [*shlex.split(args.under), sys.executable, __file__, *sys.argv[1:],
+                           "--model", args.model, "--turn", str(share), float_model, packed]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                turns.append(json.loads(done.stdout.splitlines()[-1]))
+            peft = None
+            for sides in zip(*turns):
+                s = statistics.median(t for _, r in sides for t in r["seconds"][1:])
+                peft = peft or s
+                peak = max(r["peak_bytes"] for _, r in sides)
+                print(f"| {share:.0%} | {sides[0][0]} | {s:.2f} | {tokens / s:.0f} | "
+                      f"{peft / s:.2f} | {peak / 2**30:.2f} GiB |", flush=True)
     return 0
 
 
