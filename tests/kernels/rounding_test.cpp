@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <ostream>
 #include <random>
 
 #include "formats/dtype.h"
@@ -71,6 +72,8 @@ struct Window {
   Code code;
   double gauss, heavy;  // expected distortion
 };
+// As bytes, the padding would be printed too.
+void PrintTo(const Window& w, std::ostream* out) { *out << code_name(w.code); }
 class Distortion : public testing::TestWithParam<Window> {};
 
 TEST_P(Distortion, LiesInItsWindow) {
