@@ -33,7 +33,8 @@ void Forward::attention(int layer) {
   const RotaryKeys rotary = v_only_[static_cast<size_t>(shape.kv_source)].keys();
   page_attention_.run(shape, ws.rows, ws.q.data(), ws.attended.data(), &rotary);
   leave_cache_basis(layer);
-  linear_.multiply(ws.attended.data(), ws.rows, weights.o.k, {{&weights.o, ws.branch.data()}});
+  linear_for(weights.o).multiply(ws.attended.data(), ws.rows, weights.o.k,
+                                 {{&weights.o, ws.branch.data()}});
   leave_branch(weights.post_attention_norm);
 }
 

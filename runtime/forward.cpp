@@ -14,7 +14,7 @@ int64_t ple_row_bytes(const Model& model) {
 }
 
 // What the widest product and the largest input need, over all layers.
-LinearSizes linear_sizes(const Model& model, int64_t max_tokens) {
+LinearSizes linear_sizes(const Model& model, int64_t max_tokens, int64_t max_logits) {
   LinearSizes sizes;
   const auto add = [&](const MatrixView& w, int64_t n_rows) {
     if (w.rows == 0) return;
@@ -23,6 +23,7 @@ LinearSizes linear_sizes(const Model& model, int64_t max_tokens) {
     sizes.n_rows = std::max(sizes.n_rows, n_rows);
     sizes.widest_output = std::max(sizes.widest_output, w.rows);
   };
+  add(model.head, max_logits);
   add(model.ple_model_projection, max_tokens);
   for (size_t l = 0; l < model.layers.size(); ++l) {
     const LayerWeights& w = model.layers[l];
@@ -50,12 +51,21 @@ LinearSizes router_sizes(const Model& model, int64_t max_tokens) {
   return sizes;
 }
 
-LinearSizes head_sizes(const Model& model, int64_t max_logits) {
-  const int64_t width = (model.head.k + kTileK - 1) / kTileK * kTileK;
-  return {.n_floats = max_logits * width,
-          .n_rows = max_logits,
-          .n_products = 1,
-          .widest_output = model.head.rows};
+InputBits fine_bits(ActivationType activations) {
+  return activations == ActivationType::kInt8 ? InputBits::kTwice8 : InputBits::kFloat;
+}
+
+// Those of the matrices that linear_for names.
+LinearSizes fine_sizes(const Model& model, int64_t max_tokens, int64_t max_logits) {
+  LinearSizes sizes;
+  const auto add = [&](const MatrixView& w, int64_t n_rows) {
+    sizes.n_floats = std::max(sizes.n_floats, n_rows * ((w.k + kTileK - 1) / kTileK * kTileK));
+    sizes.n_rows = std::max(sizes.n_rows, n_rows);
+    sizes.widest_output = std::max(sizes.widest_output, w.rows);
+  };
+  add(model.head, max_logits);
+  for (const LayerWeights& layer : model.layers) add(layer.o, max_tokens);
+  return sizes;
 }
 
 GatedActivation gated_activation(const ModelConfig& config) {
@@ -75,11 +85,11 @@ Forward::Forward(const Model& model, const EngineOptions& options,
                  ple_row_bytes(model), pool_.n_threads()),
       gated_(gated_activation(config_)),
       linear_(kernels_, pool_, bits_of(options.activations), gated_,
-              linear_sizes(model, options.max_batch_tokens)),
+              linear_sizes(model, options.max_batch_tokens, options.max_logits)),
       router_linear_(kernels_, pool_, InputBits::kFloat, gated_,
                      router_sizes(model, options.max_batch_tokens)),
-      head_linear_(kernels_, pool_, head_bits(options.activations), gated_,
-                   head_sizes(model, options.max_logits)),
+      fine_linear_(kernels_, pool_, fine_bits(options.activations), gated_,
+                   fine_sizes(model, options.max_batch_tokens, options.max_logits)),
       page_attention_(config_, options.max_batch_tokens, kernels_, pool_),
       v_only_(v_only_layers(target ? target->model : model)) {
   for (int l = 0; l < config_.n_layers(); ++l)
@@ -142,7 +152,15 @@ void Forward::normalize(const std::vector<float>& weight) {
 void Forward::set_product_tap(const ProductTap& tap) {
   linear_.set_tap(tap);
   router_linear_.set_tap(tap);
-  head_linear_.set_tap(tap);
+  fine_linear_.set_tap(tap);
+}
+
+// Beside near-lossless weights, those with a scale for each 128 inputs or fewer, int8 inputs would
+// lose more than the weights do. These two make a third of that loss with a tenth of a prompt's
+// products, of which only the last token's logits are wanted (docs/results.md).
+Linear& Forward::linear_for(const MatrixView& w) {
+  const CodeTraits& code = traits(w.code);
+  return code.is_float || code.scale_k > 128 ? linear_ : fine_linear_;
 }
 
 void Forward::mlp(int layer) {

@@ -58,7 +58,7 @@ class Forward {
   void reserve_rank(int64_t rank) {
     linear_.reserve_rank(rank);
     router_linear_.reserve_rank(rank);
-    head_linear_.reserve_rank(rank);
+    fine_linear_.reserve_rank(rank);
   }
 
  private:
@@ -76,7 +76,8 @@ class Forward {
   void combine_experts(int layer);
   // head.cpp
   void sum_states();
-  InputBits head_bits(ActivationType activations) const;
+  // What multiplies the matrices whose inputs are worth 16 bits: attention's output and the head.
+  Linear& linear_for(const MatrixView& w);
   void head(int n_best, const LayerTap& tap);
   // attention.cpp
   void attention(int layer);
@@ -116,7 +117,7 @@ class Forward {
   GatedActivation gated_;
   Linear linear_;
   Linear router_linear_;  // float activations, see choose_experts
-  Linear head_linear_;    // 16-bit ones beside near-lossless weights, see head.cpp
+  Linear fine_linear_;    // 16-bit ones, see linear_for
   PageAttention page_attention_;
   std::vector<VOnlyLayer> v_only_;         // per layer, the target's if there is one
   std::vector<PageToPack> pages_to_pack_;  // of one layer and step

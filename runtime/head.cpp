@@ -5,10 +5,6 @@
 // cache and, when only the best are asked for, keeps those and lets the rest go. The cap is applied
 // before the choice although it is monotonic: it rounds different sums to the same logit, and then
 // the lowest id has to win here as well as in a full row.
-//
-// Beside weights that lose next to nothing, rounding the head's input to int8 would be a fifth of
-// what all int8 inputs cost, for a few percent of a prompt's products at most: only the last
-// token's logits are wanted. So near-lossless heads take it in 16 bits, as two int8 rows.
 #include <algorithm>
 
 #include "runtime/forward.h"
@@ -23,14 +19,6 @@ constexpr int64_t kBlockRows = kBlockPanels * kPanelRows;
 constexpr int64_t kTokensAtOnce = 32;  // whose block of logits is in cache: 64 KiB
 
 }  // namespace
-
-// Near-lossless: the codes with a scale for each 128 inputs or fewer.
-InputBits Forward::head_bits(ActivationType activations) const {
-  const CodeTraits& code = traits(model_.head.code);
-  const bool is_near_lossless = !code.is_float && code.scale_k <= 128;
-  if (activations == ActivationType::kInt8 && is_near_lossless) return InputBits::kTwice8;
-  return bits_of(activations);
-}
 
 // Adds final states where they are asked for, then drops the rows that are wanted for nothing else.
 void Forward::sum_states() {
@@ -63,14 +51,15 @@ void Forward::head(int n_best, const LayerTap& tap) {
   const int64_t vocab = config_.vocab_size;
   const Product product{&model_.head, ws.logits.data()};
   const auto make_normed = [&](int64_t t) { norm(t, ws.hidden, model_.final_norm, ws.normed); };
-  const bool adapted = head_linear_.any_adapted(ws.rows, model_.head);
+  Linear& linear = linear_for(model_.head);
+  const bool adapted = linear.any_adapted(ws.rows, model_.head);
   if (adapted) {
-    head_linear_.multiply(ws.normed.data(), ws.rows, config_.d_model, {product}, make_normed);
+    linear.multiply(ws.normed.data(), ws.rows, config_.d_model, {product}, make_normed);
   } else {
-    head_linear_.begin(ws.normed.data(), n(), config_.d_model, {&product, 1});
-    head_linear_.each_row(n(), [&](int64_t t) {
+    linear.begin(ws.normed.data(), n(), config_.d_model, {&product, 1});
+    linear.each_row(n(), [&](int64_t t) {
       make_normed(t);
-      head_linear_.prepare_row(t);
+      linear.prepare_row(t);
     });
   }
   if (tap) tap(config_.n_layers() + 1, ws.normed.data(), n());
@@ -93,7 +82,7 @@ void Forward::head(int n_best, const LayerTap& tap) {
     const int64_t at_once = keep_logits ? n() : kTokensAtOnce;
     for (int64_t t0 = 0; t0 < n(); t0 += at_once) {
       const int64_t n_here = std::min(at_once, n() - t0);
-      if (!adapted) head_linear_.run_rows(model_.head, panel, panels, t0, n_here, y, ldy);
+      if (!adapted) linear.run_rows(model_.head, panel, panels, t0, n_here, y, ldy);
       for (int64_t t = 0; t < n_here; ++t) {
         float* logits = y + t * ldy + row;
         if (config_.logit_softcap != 0.0f) kernels_.softcap(logits, n_rows, config_.logit_softcap);
