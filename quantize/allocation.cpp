@@ -69,6 +69,8 @@ std::vector<Step> hull_steps(const Menu& menu, Selection* smallest) {
 // Least costs of the first tensors within so many cells of bytes beyond their smallest choices.
 class CostTable {
  public:
+  static constexpr uint64_t kCells = 1 << 14;
+
   // For up to `spare` bytes beyond the smallest choices. A choice takes whole cells, so no
   // selection is ever larger than it seems.
   CostTable(const Menu& menu, uint64_t spare)
@@ -99,8 +101,6 @@ class CostTable {
   }
 
  private:
-  static constexpr uint64_t kCells = 1 << 14;
-
   size_t cells_of(size_t t, size_t i) const {
     const uint64_t more = menu_[t][i].bytes - least(menu_[t], &CodeChoice::bytes);
     return (more + cell_bytes_ - 1) / cell_bytes_;
@@ -172,6 +172,9 @@ std::optional<Selection> smallest_within(const Menu& menu, double limit) {
     const auto best = std::ranges::min_element(choices, {}, &CodeChoice::kld);
     spare += best->bytes - least(choices, &CodeChoice::bytes);
   }
+  // Every choice is rounded up to whole cells: with one more for each tensor even the best of all
+  // lie within the table.
+  spare += menu.size() * (spare / (CostTable::kCells / 2) + 1);
   std::optional<Selection> found = CostTable(menu, spare).within_kld(limit);
   if (!found) return std::nullopt;
   Selection& selection = *found;

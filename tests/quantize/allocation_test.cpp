@@ -89,6 +89,14 @@ TEST(Allocation, LeavesRoomForALargeTensor) {
   EXPECT_EQ(bytes_of(menu, *smallest), 880'000'000u + 262'000'000);
 }
 
+TEST(Allocation, ReachesALimitThatOnlyTheBestOfAllKeep) {
+  Menu menu;
+  for (uint64_t t = 0; t < 60; ++t)
+    menu.push_back({{Code::kT3, 100'000'001 + t, 3.0}, {Code::kT4, 133'333'337 + 7 * t, 1.0}});
+  EXPECT_EQ(smallest_within(menu, 60.0), Selection(60, 1));
+  EXPECT_FALSE(smallest_within(menu, 59.0));
+}
+
 TEST(Allocation, SaysWhenNothingFits) {
   const Menu menu{{{Code::kW3, 100, 2.0}, {Code::kW4, 130, 1.0}}, {{Code::kW8, 50, 0.5}}};
   EXPECT_FALSE(cheapest_within(menu, 149));
