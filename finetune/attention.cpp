@@ -114,17 +114,17 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     auto& weights = *reinterpret_cast<FrozenWeights*>(weights_address);
     const auto& tiles = holder->plan->tiles;
     const int64_t n_kv_heads = k.size(1);
-    if (kept && kept->has_value()) return kept->take(weights);
-    at::Tensor out = at::empty_like(q);
-    weights.parallel(static_cast<int64_t>(tiles.size()) * n_kv_heads, [&](int64_t item) {
-      const TileHead t(weights.precision(), *holder->plan,
-                       tiles[static_cast<size_t>(item / n_kv_heads)], item % n_kv_heads, n_kv_heads,
-                       q, scale);
-      t.put(out, t.sum_keys(t.probabilities(t.rows_of(q), k), v));
-      release_blocks(weights.precision());
+    return make_or_take(weights, kept, [&] {
+      at::Tensor out = at::empty_like(q);
+      weights.parallel(static_cast<int64_t>(tiles.size()) * n_kv_heads, [&](int64_t item) {
+        const TileHead t(weights.precision(), *holder->plan,
+                         tiles[static_cast<size_t>(item / n_kv_heads)], item % n_kv_heads,
+                         n_kv_heads, q, scale);
+        t.put(out, t.sum_keys(t.probabilities(t.rows_of(q), k), v));
+        release_blocks(weights.precision());
+      });
+      return out;
     });
-    if (kept) kept->put(weights, out);
-    return out;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {

@@ -81,13 +81,15 @@ class CostTable {
     for (size_t t = 0; t < menu.size(); ++t) {
       std::vector<uint8_t>& picked = picked_.emplace_back(n_cells);
       std::fill(next.begin(), next.end(), std::numeric_limits<double>::infinity());
-      for (const size_t i : by_size(menu[t]))
-        for (size_t cell = cells_of(t, i); cell < n_cells; ++cell) {
-          const double cost = costs_[cell - cells_of(t, i)] + menu[t][i].kld;
+      for (const size_t i : by_size(menu[t])) {
+        const size_t taken = cells_of(t, i);
+        for (size_t cell = taken; cell < n_cells; ++cell) {
+          const double cost = costs_[cell - taken] + menu[t][i].kld;
           if (!(cost < next[cell])) continue;
           next[cell] = cost;
           picked[cell] = static_cast<uint8_t>(i);
         }
+      }
       costs_.swap(next);
     }
   }
@@ -167,15 +169,15 @@ std::optional<Selection> cheapest_within(const Menu& menu, uint64_t budget) {
 }
 
 std::optional<Selection> smallest_within(const Menu& menu, double limit) {
-  uint64_t spare = 0;
+  uint64_t more = 0;  // bytes than the smallest choices take
   for (const auto& choices : menu) {
     const auto best = std::ranges::min_element(choices, {}, &CodeChoice::kld);
-    spare += best->bytes - least(choices, &CodeChoice::bytes);
+    more += best->bytes - least(choices, &CodeChoice::bytes);
   }
   // Every choice is rounded up to whole cells: with one more for each tensor even the best of all
   // lie within the table.
-  spare += menu.size() * (spare / (CostTable::kCells / 2) + 1);
-  std::optional<Selection> found = CostTable(menu, spare).within_kld(limit);
+  more += menu.size() * (more / (CostTable::kCells / 2) + 1);
+  std::optional<Selection> found = CostTable(menu, more).within_kld(limit);
   if (!found) return std::nullopt;
   Selection& selection = *found;
   // What cells were rounded up by: give back what the limit does not need, the largest saving
