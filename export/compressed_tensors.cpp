@@ -111,7 +111,7 @@ FolderPart cache_scale(const std::string& name, float magnitude) {
   return {{name, DType::kBF16, {1}}, {bytes.begin(), bytes.end()}};
 }
 
-void add_cache_scales(const std::vector<KvMagnitude>& layers, std::vector<FolderTensor>* plan) {
+void add_cache_scales(const std::vector<KvRange>& layers, std::vector<FolderTensor>* plan) {
   for (size_t l = 0; l < layers.size(); ++l) {
     const std::string attention = fmt::format("model.layers.{}.self_attn.", l);
     plan->push_back({0,

@@ -16,20 +16,16 @@
 #include "export/folder_writer.h"
 #include "export/integer_scheme.h"
 #include "export/model_card.h"
+#include "formats/kv_range.h"
 
 namespace lapidary {
-
-// The largest magnitudes of K and V in a layer's cache.
-struct KvMagnitude {
-  float keys = 0, values = 0;
-};
 
 struct CompressedTensorsOptions {
   IntegerChoice integers;
   // One per layer: asks the runtime for an FP8 cache, the only packed one that vLLM reads from a
   // checkpoint, whose one scale per layer for K and for V maps these to the largest E4M3 number.
   // Empty: no kv_cache_scheme.
-  std::vector<KvMagnitude> fp8_cache = {};
+  std::vector<KvRange> fp8_cache = {};
   FolderOptions folder;
   ModelCard card;  // what the caller knows; the rest is filled in
 };

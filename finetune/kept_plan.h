@@ -32,9 +32,6 @@ inline constexpr int64_t kKeptBytes = int64_t{256} << 20;  // the default bound,
 struct KeptPlan {
   std::vector<uint32_t> parts;  // per layer, bit p for part p
   int64_t bytes = 0;            // of all that is kept
-  bool keeps(int layer, LayerPart part) const {
-    return (parts[static_cast<size_t>(layer)] >> static_cast<int>(part) & 1) != 0;
-  }
 };
 
 // For a row of n_tokens. Layers behind the last one with K and V of its own run on n_picked of

@@ -7,12 +7,9 @@
 #include <vector>
 
 #include "formats/events.h"
+#include "formats/kv_range.h"
 
 namespace lapidary {
-
-struct KvRange {
-  float keys = 0, values = 0;  // the largest magnitude of one number
-};
 
 struct KvRangeOptions {
   std::string text;         // plain, or JSON lines of conversations; empty: the calibration text

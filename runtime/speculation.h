@@ -18,6 +18,12 @@ namespace lapidary {
 // Guessed by an assistant where nobody says how many.
 inline constexpr int kAssistantTokens = 8;
 
+// `asked` tokens ahead, where 0 leaves it to who guesses: an assistant guesses some, the text so
+// far none.
+inline int tokens_ahead(int asked, bool has_assistant) {
+  return asked == 0 && has_assistant ? kAssistantTokens : asked;
+}
+
 struct DraftOptions {
   int tokens = 0;                  // guessed ahead at most, below kRollbackTokens; 0: none
   Assistant* assistant = nullptr;  // who guesses; null: prompt lookup. Used between steps

@@ -113,8 +113,7 @@ struct ExportCommand {
     KvRangeOptions how;
     if (!kv_text.empty()) how.text = read_text(kv_text);
     how.n_threads = n_threads;
-    for (const KvRange& range : measure_kv_ranges(model, how, events))
-      options.fp8_cache.push_back({range.keys, range.values});
+    options.fp8_cache = measure_kv_ranges(model, how, events);
     return options;
   }
 

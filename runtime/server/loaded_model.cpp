@@ -23,7 +23,7 @@ SchedulerOptions scheduler_options(const Model& model, const LoadOptions& option
                                    Assistant* assistant) {
   SchedulerOptions out = options.scheduler;
   out.assistant = assistant;
-  if (assistant && out.draft_tokens == 0) out.draft_tokens = kAssistantTokens;
+  out.draft_tokens = tokens_ahead(out.draft_tokens, assistant != nullptr);
   out.kv = kv_for(options.kv, model.file().metadata());
   return out;
 }

@@ -21,7 +21,7 @@ using Json = nlohmann::json;
 class CompressedTensors : public ::testing::Test {
  protected:
   FolderReport exported(const LapReader& model, IntegerChoice choice = {},
-                        std::vector<KvMagnitude> fp8_cache = {}) {
+                        std::vector<KvRange> fp8_cache = {}) {
     CompressedTensorsOptions options;
     options.integers = choice;
     options.fp8_cache = std::move(fp8_cache);
@@ -193,7 +193,7 @@ TEST_F(CompressedTensors, AnFp8CacheHasItsSchemeAndScales) {
   exported(*model);
   EXPECT_TRUE(config_["kv_cache_scheme"].is_null());
   EXPECT_EQ(read().find("model.layers.0.self_attn.k_scale"), nullptr);
-  std::vector<KvMagnitude> layers(model->metadata().config.layers.size(), {7.3f, 0.0f});
+  std::vector<KvRange> layers(model->metadata().config.layers.size(), {7.3f, 0.0f});
   layers[1] = {0.0101f, 448};
   exported(*model, {}, layers);
   const Json& scheme = config_["kv_cache_scheme"];

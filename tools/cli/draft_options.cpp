@@ -1,6 +1,8 @@
 // Declaration of the options, and what they mean together.
 #include "tools/cli/draft_options.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 
 #include "runtime/speculation.h"
@@ -11,9 +13,7 @@ std::unique_ptr<Assistant> DraftChoice::load(Engine& engine) const {
   return model.empty() ? nullptr : Assistant::load(model, engine);
 }
 
-int DraftChoice::tokens_ahead() const {
-  return tokens == 0 && !model.empty() ? kAssistantTokens : tokens;
-}
+int DraftChoice::tokens_ahead() const { return lapidary::tokens_ahead(tokens, !model.empty()); }
 
 void add_draft_options(CLI::App& command, DraftChoice& choice) {
   command
@@ -24,8 +24,10 @@ void add_draft_options(CLI::App& command, DraftChoice& choice) {
       ->check(CLI::Range(0, kRollbackTokens - 1))
       ->capture_default_str();
   command
-      .add_option("--draft-model", choice.model,
-                  "The model's assistant, which guesses (8 tokens unless --draft says)")
+      .add_option(
+          "--draft-model", choice.model,
+          fmt::format("The model's assistant, which guesses ({} tokens unless --draft says)",
+                      kAssistantTokens))
       ->type_name("A.lap");
 }
 
