@@ -40,8 +40,10 @@ class Transformers:
         try:
             self.model, info = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, output_loading_info=True)
-        except AttributeError as error:  # compressed-tensors' cache on layers of two head sizes
-            raise Missing(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        except RuntimeError as error:
+            if "'head_dim'" not in str(error):
+                raise
+            raise Missing("compressed-tensors wants one head_dim for all layers") from error
         if info["missing_keys"] or info["unexpected_keys"]:
             keys = sorted(info["missing_keys"] or info["unexpected_keys"])
             raise Missing(f"transformers has no module for {keys[0]}")
