@@ -30,6 +30,7 @@ void refuse_impossible(const ModelSource& source, const QuantizeOptions& options
   for (const Code code : budget.codes.empty() ? allocatable_codes() : budget.codes) {
     QuantizeOptions uniform = options;
     uniform.weights = code;
+    uniform.finer_head = false;
     const std::vector<LapTensor> plan = plan_tensors(source, uniform);
     if (smallest.empty())
       for (const LapTensor& t : plan) {

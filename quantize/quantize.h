@@ -24,6 +24,9 @@ struct QuantizeOptions {
   std::vector<std::pair<std::string, Code>> keep;
   bool allow_requantize = false;
   bool rotate = true;
+  // A code of three bits leaves an embedding that is the head, too, the next finer code of its
+  // family (docs/quantization.md); false: that code for it as well. `keep` decides before.
+  bool finer_head = true;
   Target target = Target::kLapidary;              // others hold fewer codes (target.h)
   std::optional<CalibrationOptions> calibration;  // none: plain rounding
   int n_threads = 0;

@@ -12,6 +12,7 @@ namespace lapidary {
 //   vectors, and matrices narrower than 64 inputs   stay as they are
 //   router.proj, per_layer_model_projection         w8, unless a pattern says otherwise
 //   per-layer embeddings                            a row table of the chosen code, not rotated
+//   an embedding that is the head, too              the next finer of t3 and w3, as finer_head says
 //   all other matrices                              panels of the chosen code
 std::vector<LapTensor> plan_tensors(const ModelSource& source, const QuantizeOptions& options);
 

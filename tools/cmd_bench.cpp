@@ -149,6 +149,7 @@ struct BenchCommand {
            "f32",
            weights);
     options.weights = *code;
+    options.finer_head = false;  // one code throughout, whose speed is asked for
     if (output.empty()) fail(ErrorCode::kUsage, "--synthetic needs -o FILE");
     const std::unique_ptr<ModelSource> source = synthetic_source(synthetic);
     ProgressLine progress(out.quiet);

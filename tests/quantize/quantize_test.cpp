@@ -76,6 +76,26 @@ TEST(Quantize, TheFirstMatchingPatternDecides) {
   EXPECT_EQ(tensor(report, "model.per_layer_model_projection.weight").code, Code::kW5);
 }
 
+TEST(Quantize, OfThreeBitsAnEmbeddingThatIsTheHeadHasFour) {
+  constexpr const char* kEmbedding = "model.embed_tokens.weight";
+  const auto tied = HfSource::open(data_path("nano-e"));
+  const auto untied = HfSource::open(data_path("tiny-llama3"));
+  for (const auto& [code, finer] : {std::pair{Code::kT3, Code::kT4}, {Code::kW3, Code::kW4}}) {
+    QuantizeOptions options = with(code);
+    EXPECT_EQ(tensor(plan(*tied, options), kEmbedding).code, finer);
+    EXPECT_EQ(tensor(plan(*tied, options), "model.layers.3.mlp.up_proj.weight").code, code);
+    EXPECT_EQ(tensor(plan(*untied, options), kEmbedding).code, code);
+    EXPECT_EQ(tensor(plan(*untied, options), "lm_head.weight").code, code);
+    options.keep = {{kEmbedding, code}};
+    EXPECT_EQ(tensor(plan(*tied, options), kEmbedding).code, code);
+    options.keep.clear();
+    options.finer_head = false;
+    EXPECT_EQ(tensor(plan(*tied, options), kEmbedding).code, code);
+  }
+  for (const Code code : {Code::kT4, Code::kW4, Code::kW8})
+    EXPECT_EQ(tensor(plan(*tied, with(code)), kEmbedding).code, code);
+}
+
 TEST(Quantize, PlannedSizesAreTheWrittenOnes) {
   const auto source = HfSource::open(data_path("nano-e"));
   TemporaryFolder out;
@@ -122,7 +142,9 @@ TEST(Quantize, TrainedWeightsLoseWhatTheCodeCosts) {
       {Code::kW3, 3.0e-2}, {Code::kT6, 4.0e-4}, {Code::kT4, 5.0e-3}, {Code::kT3, 1.9e-2}};
   for (const auto& [code, loss] : expected) {
     TemporaryFolder out;
-    const QuantizeReport report = quantize(*source, out.file("q.lap"), with(code), Events{});
+    QuantizeOptions options = with(code);
+    options.finer_head = false;
+    const QuantizeReport report = quantize(*source, out.file("q.lap"), options, Events{});
     for (const char* name : {"model.embed_tokens.weight", "model.layers.3.mlp.up_proj.weight",
                              "model.layers.7.self_attn.q_proj.weight"}) {
       EXPECT_LT(tensor(report, name).relative_error, 1.3 * loss) << name << code_name(code);

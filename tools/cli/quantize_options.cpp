@@ -49,7 +49,8 @@ QuantizeOptions WeightOptions::resolve() const {
 void add_weight_options(CLI::App& command, WeightOptions& options) {
   command
       .add_option("--weights", options.weights,
-                  "Code of every matrix: t6 t5 t4 t3 w8 w6 w5 w4 w3 w4x w8x")
+                  "Code of every matrix: t6 t5 t4 t3 w8 w6 w5 w4 w3 w4x w8x; of t3 and w3 an "
+                  "embedding that is the head, too, has four bits")
       ->type_name("CODE")
       ->capture_default_str();
   command.add_option("--keep", options.keep, "Another code for matching tensors; may be repeated")
