@@ -28,21 +28,7 @@ std::optional<KvCode> code_of_bits(char bits) {
 }
 
 int bits_of(KvCode code) {
-  switch (code) {
-    case KvCode::kF32:
-      return 32;
-    case KvCode::kBF16:
-      return 16;
-    case KvCode::kInt8:
-      return 8;
-    case KvCode::k5Bit:
-      return 5;
-    case KvCode::k4Bit:
-      return 4;
-    case KvCode::k3Bit:
-      return 3;
-  }
-  return 0;
+  return is_packed(code) ? kv_bits(code) : code == KvCode::kF32 ? 32 : 16;
 }
 
 KvLayerCode both(KvCode code) { return {code, code, false}; }

@@ -9,6 +9,7 @@
 #include "finetune/token_row.h"
 #include "formats/error.h"
 #include "tests/finetune/fixtures.h"
+#include "tests/finetune/record_forms.h"
 
 namespace lapidary {
 namespace {
@@ -206,14 +207,7 @@ class Flavours : public Examples, public testing::WithParamInterface<bool> {
 };
 
 TEST_P(Flavours, MasksOneTurnOfEveryFormAlike) {
-  for (
-      const char* line : {
-          R"({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]})",
-          R"({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]})",
-          R"({"instruction": "Q", "input": "", "output": "A"})",
-          R"({"prompt": "Q", "completion": "A"})",
-          R"({"task": "t", "user": "Q", "answer": "A"})",
-      }) {
+  for (const char* line : kOneTurnInEveryForm) {
     const ExampleSet set = make(line);
     ASSERT_EQ(set.examples.size(), 1u);
     expect_mask(set.examples[0],

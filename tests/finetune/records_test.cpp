@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "formats/error.h"
+#include "tests/finetune/record_forms.h"
 #include "tests/test_data.h"
 
 namespace lapidary {
@@ -45,15 +46,7 @@ std::string joined(const Record& record) {
 TEST(Records, BringsEveryFormToMessages) {
   const std::string expected =
       "{\"role\":\"user\",\"content\":\"Q\"}\n*{\"role\":\"assistant\",\"content\":\"A\"}\n";
-  for (
-      const char* line : {
-          R"({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]})",
-          R"({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]})",
-          R"({"instruction": "Q", "input": "", "output": "A"})",
-          R"({"prompt": "Q", "completion": "A"})",
-          R"({"task": "t", "user": "Q", "answer": "A"})",
-      })
-    EXPECT_EQ(joined(one(line)), expected) << line;
+  for (const char* line : kOneTurnInEveryForm) EXPECT_EQ(joined(one(line)), expected) << line;
 }
 
 TEST(Records, CountsFormsInItsDescription) {

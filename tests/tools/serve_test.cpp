@@ -45,6 +45,15 @@ class Serve : public ::testing::Test {
     EXPECT_EQ(response.status, 200) << response.body;
     return Json::parse(response.body)["choices"][0]["message"]["content"];
   }
+  // A stream that only the limit ends; returns once its first event is there.
+  static void begin_stream(SocketClient& client, int max_tokens) {
+    client.send(server::request_text(
+        "POST", kChat,
+        question("Hi", {{"stream", true},
+                        {"max_tokens", max_tokens},
+                        {"logit_bias", {{"1", -100}, {"6", -100}, {"14", -100}}}})));
+    client.read_until("data: ");
+  }
   static std::string adapter() { return data_path("nano-e/reference/lora_final"); }
 
   static TemporaryFolder* folder_;
@@ -157,12 +166,7 @@ TEST_F(Serve, SigtermFinishesAnswersAndExitsWell) {
   ServerProcess serve({model_});
   ASSERT_GT(serve.port(), 0);
   SocketClient busy(serve.port());
-  busy.send(server::request_text(
-      "POST", kChat,
-      question("Hi", {{"stream", true},
-                      {"max_tokens", 200},
-                      {"logit_bias", {{"1", -100}, {"6", -100}, {"14", -100}}}})));
-  busy.read_until("data: ");
+  begin_stream(busy, 200);
   serve.signal(SIGTERM);
   EXPECT_NE(busy.read_until("[DONE]").find("\"finish_reason\":\"length\""), std::string::npos);
   EXPECT_EQ(serve.wait(), 0);
@@ -172,12 +176,7 @@ TEST_F(Serve, ASecondSignalEndsItAtOnce) {
   ServerProcess serve({model_});
   ASSERT_GT(serve.port(), 0);
   SocketClient busy(serve.port());
-  busy.send(server::request_text(
-      "POST", kChat,
-      question("Hi", {{"stream", true},
-                      {"max_tokens", 3000},
-                      {"logit_bias", {{"1", -100}, {"6", -100}, {"14", -100}}}})));
-  busy.read_until("data: ");
+  begin_stream(busy, 3000);
   serve.signal(SIGINT);
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   serve.signal(SIGINT);
