@@ -41,9 +41,9 @@ class Transformers:
             self.model, info = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, output_loading_info=True)
         except RuntimeError as error:
-            if "'head_dim'" not in str(error):
+            if "is a per-layer attribute" not in str(error):
                 raise
-            raise Missing("compressed-tensors wants one head_dim for all layers") from error
+            raise Missing("compressed-tensors wants heads of one shape in all layers") from error
         if info["missing_keys"] or info["unexpected_keys"]:
             keys = sorted(info["missing_keys"] or info["unexpected_keys"])
             raise Missing(f"transformers has no module for {keys[0]}")
