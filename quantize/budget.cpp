@@ -9,6 +9,7 @@
 #include "quantize/budget_floor.h"
 #include "quantize/calibration_text.h"
 #include "quantize/fisher_costs.h"
+#include "quantize/kld_limit.h"
 #include "quantize/scratch_model.h"
 #include "quantize/tensor_costs.h"
 #include "quantize/tensor_plan.h"
@@ -19,8 +20,6 @@ namespace {
 // What a quantized file's head may hold beyond its source's: the recipe, escaped, and a few lines
 // of provenance.
 constexpr uint64_t kHeadGrowth = 8192;
-// A correction after the first measurement, and one more for what the correction moved.
-constexpr int kMostChecks = 3;
 
 class Chooser {
  public:
@@ -48,7 +47,9 @@ class Chooser {
     data_offset_ += kHeadGrowth + 2 * options.recipe.size();
     for (const SourceTensor& t : source.tensors()) n_weights_ += static_cast<double>(t.elements());
     set_flip_price(uniform(probe_.codes.front()));
-    best_ = best_codes();
+    if (budget.max_kld)
+      limit_.emplace(*budget.max_kld,
+                     [this](const Selection& s) { return predict(costs_, codes_of(s)); });
   }
 
   Allocation run() {
@@ -58,28 +59,14 @@ class Chooser {
       if (!has_flips_) break;
       set_flip_price(codes_of(selection));
     }
-    if (!budget_.max_kld) return result(selection, std::nullopt);
-    // Measured, corrected, chosen again; the smallest that was measured to keep the limit wins.
-    std::optional<Selection> kept;
-    std::optional<double> kept_kld;
-    for (int check = 0; check < kMostChecks; ++check) {
-      const double predicted = corrected(codes_of(selection));
-      const double measured =
-          measure_choice(source_, with_codes(codes_of(selection)), probe_, events_);
-      events_.note(fmt::format("predicted KLD {:.5f}, measured {:.5f} on other tokens", predicted,
-                               measured));
-      if (measured <= *budget_.max_kld &&
-          (!kept || bytes_of(menu_, selection) < bytes_of(menu_, *kept))) {
-        kept = selection;
-        kept_kld = measured;
-      }
-      if (measured <= 0 || predicted <= 0) break;
-      correction_ *= measured / predicted;
-      const Selection next = choose();
-      if (next == selection) break;
-      selection = next;
-    }
-    return result(kept.value_or(selection), kept_kld);
+    if (!limit_) return result(selection, std::nullopt);
+    const KldLimit::Choice choice = limit_->settle(
+        menu_, selection,
+        [this](const Selection& s) {
+          return measure_choice(source_, with_codes(codes_of(s)), probe_, events_);
+        },
+        [this] { return choose(); }, events_);
+    return result(choice.selection, choice.measured);
   }
 
  private:
@@ -95,8 +82,9 @@ class Chooser {
       for (const size_t i : units_[u]) codes[i] = menu_[u][selection[u]].code;
     return codes;
   }
+  double correction() const { return limit_ ? limit_->correction() : 1; }
   double corrected(const std::vector<Code>& codes) const {
-    return correction_ * predict(costs_, codes);
+    return correction() * predict(costs_, codes);
   }
 
   // The menu with flips as they count near a choice.
@@ -155,7 +143,7 @@ class Chooser {
   }
 
   Selection choose() const {
-    if (budget_.max_kld) return choose_within_kld(*budget_.max_kld);
+    if (limit_) return choose_within_kld();
     if (budget_.bits_per_weight)
       return choose_within_bytes(static_cast<uint64_t>(*budget_.bits_per_weight * n_weights_ / 8.0),
                                  [](const Sizes& s) { return s.tensors; });
@@ -186,36 +174,22 @@ class Chooser {
     return best;
   }
 
-  Selection choose_within_kld(double limit) const {
-    // Menu costs are linear in the errors; what they miss of the joint prediction is a factor.
-    double factor = correction_;
-    Selection selection = best_;
-    if (corrected(codes_of(best_)) > limit)
-      fail(ErrorCode::kUsage,
-           "{}: the best codes give a KLD of {:.2g} ({:.3f} bits per weight), more than the limit "
-           "of {:.2g}",
-           source_.describe(), corrected(codes_of(best_)), bits_per_weight(codes_of(best_)), limit);
-    for (int i = 0; i < 4; ++i) {
-      const auto next = smallest_within(menu_, limit / factor);
-      if (!next) break;
-      const double truth = corrected(codes_of(*next));
-      if (truth <= limit) selection = *next;
-      if (truth <= limit && truth > 0.98 * limit) break;
-      factor = truth / kld_of(menu_, *next);
-    }
-    return selection;
+  Selection choose_within_kld() const {
+    if (const auto selection = limit_->choose(menu_)) return *selection;
+    const std::vector<Code> best = codes_of(best_of(menu_));
+    fail(ErrorCode::kUsage,
+         "{}: the best codes give a KLD of {:.2g} ({:.3f} bits per weight), more than the limit "
+         "of {:.2g}",
+         source_.describe(), corrected(best), bits_per_weight(best), *budget_.max_kld);
   }
 
-  // Of each tensor the choice with the least of something.
-  Selection with_least(auto CodeChoice::*what) const {
+  Selection smallest_codes() const {
     Selection selection;
     for (const auto& choices : menu_)
-      selection.push_back(static_cast<size_t>(std::ranges::min_element(choices, std::less(), what) -
-                                              choices.begin()));
+      selection.push_back(static_cast<size_t>(
+          std::ranges::min_element(choices, std::less(), &CodeChoice::bytes) - choices.begin()));
     return selection;
   }
-  Selection smallest_codes() const { return with_least(&CodeChoice::bytes); }
-  Selection best_codes() const { return with_least(&CodeChoice::kld); }
 
   Allocation result(const Selection& selection, std::optional<double> measured) const {
     const std::vector<Code> codes = codes_of(selection);
@@ -223,7 +197,7 @@ class Chooser {
     allocation.codes = keep_entries(codes);
     for (size_t i = 0; i < costs_.size(); ++i)
       allocation.tensors.push_back({costs_[i].name, codes[i], costs_[i].bytes.at(codes[i]),
-                                    correction_ * costs_[i].alone(codes[i])});
+                                    correction() * costs_[i].alone(codes[i])});
     allocation.predicted_kld = corrected(codes);
     allocation.measured_kld = measured;
     allocation.bits_per_weight = bits_per_weight(codes);
@@ -253,9 +227,8 @@ class Chooser {
   std::vector<TensorCosts> costs_;
   std::vector<std::vector<size_t>> units_;  // of costs_, with one code each
   Menu menu_;                               // of units
-  Selection best_;
+  std::optional<KldLimit> limit_;
   bool has_flips_ = false;
-  double correction_ = 1;  // measured / predicted
   uint64_t data_offset_ = 0;
   double n_weights_ = 0;
 };

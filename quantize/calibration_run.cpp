@@ -14,7 +14,9 @@ void calibrate_and_write(const ModelSource& source, const std::string& output,
     write(folder);
   } catch (const Error& error) {
     const bool interrupted = error.code() == ErrorCode::kInterrupted;
-    if (!(interrupted || error.code() == ErrorCode::kIo) || folder.layers_done() == 0) throw;
+    if (!(interrupted || error.code() == ErrorCode::kIo) || folder.layers_done() == 0 ||
+        !options.resumable)
+      throw;
     folder.keep();
     fail(error.code(),
          "{}; {} of {} layers are kept, the same command with --resume goes on from there",

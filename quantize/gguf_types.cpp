@@ -4,6 +4,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "formats/error.h"
@@ -14,6 +15,9 @@
 #include "quantize/allocation.h"
 #include "quantize/budget.h"
 #include "quantize/fisher_costs.h"
+#include "quantize/ggml_rounder.h"
+#include "quantize/gguf_divergence.h"
+#include "quantize/kld_limit.h"
 #include "quantize/scratch_model.h"
 #include "quantize/tensor_costs.h"
 
@@ -71,12 +75,17 @@ double type_error(const ModelSource& source, size_t tensor, GgmlType type, Threa
 
 class Chooser {
  public:
-  Chooser(const ModelSource& source, const GgufTypeOptions& options,
-          std::map<std::string, GgmlType>* types)
-      : source_(source), options_(options), types_(*types), pool_(options.n_threads) {}
+  Chooser(const ModelSource& source, const GgufTypeOptions& options, GgufTypes* result,
+          const Events& events)
+      : source_(source),
+        options_(options),
+        types_(result->types),
+        result_(*result),
+        events_(events),
+        pool_(options.n_threads) {}
 
-  void run(const std::string& base, const Events& events) {
-    open_bytes();
+  void run(const std::string& base) {
+    if (!options_.max_kld) open_bytes();
     ProbeOptions probe;
     probe.base = base;
     probe.scratch = options_.scratch;
@@ -91,21 +100,20 @@ class Chooser {
     }
     QuantizeOptions plain;
     plain.n_threads = options_.n_threads;
-    costs_ = measure_costs(source_, plain, probe, events);
-    std::erase_if(costs_, [&](const TensorCosts& t) { return !open_.contains(t.name); });
-    open_.clear();  // tensors of other widths stay floats
-    for (const TensorCosts& cost : costs_) open_.insert(cost.name);
-    const uint64_t budget = open_bytes();
+    costs_ = measure_costs(source_, plain, probe, events_);
+    // What is fixed costs nothing of a size, but has its share of the loss.
+    std::erase_if(costs_, [&](const TensorCosts& t) {
+      return !open_.contains(t.name) && !(options_.max_kld && is_rounded(t.name));
+    });
+    std::set<std::string> packable;  // tensors of other widths stay floats
+    for (const TensorCosts& cost : costs_) packable.insert(cost.name);
+    std::erase_if(open_, [&](const std::string& name) { return !packable.contains(name); });
     for (size_t i = 0; i < source_.tensors().size(); ++i) index_[source_.tensors()[i].name] = i;
     for (const TensorCosts& cost : costs_) add_menu(cost);
-    Selection selection(costs_.size(), 0);
-    for (int round = 0; round < 3; ++round) {
-      price(selection);
-      const auto next = cheapest_within(menu_, budget);
-      LAPIDARY_CHECK(next.has_value());  // open_bytes() has seen to it
-      selection = *next;
-    }
-    for (size_t i = 0; i < costs_.size(); ++i) types_[costs_[i].name] = offers_[i][selection[i]];
+    if (options_.max_kld)
+      choose_within_kld(probe);
+    else
+      choose_within_bytes(open_bytes());
   }
 
   // A matrix that the budget decides.
@@ -146,7 +154,8 @@ class Chooser {
   void add_menu(const TensorCosts& cost) {
     const size_t index = index_.at(cost.name);
     const SourceTensor& t = source_.tensors()[index];
-    offers_.push_back(types_for(t.k()));
+    offers_.push_back(open_.contains(cost.name) ? types_for(t.k())
+                                                : std::vector{types_.at(cost.name)});
     errors_.emplace_back();
     menu_.emplace_back();
     for (const GgmlType type : offers_.back()) {
@@ -164,9 +173,65 @@ class Chooser {
         menu_[i][c].kld = costs_[i].slope_near(squares) * errors_[i][c];
   }
 
+  void choose_within_bytes(uint64_t budget) {
+    Selection selection(costs_.size(), 0);
+    for (int round = 0; round < 3; ++round) {
+      price(selection);
+      const auto next = cheapest_within(menu_, budget);
+      LAPIDARY_CHECK(next.has_value());  // open_bytes() has seen to it
+      selection = *next;
+    }
+    set_types(selection);
+  }
+
+  void choose_within_kld(const ProbeOptions& probe) {
+    KldLimit limit(*options_.max_kld, [this](const Selection& s) { return predicted(s); });
+    const auto choose = [&] {
+      if (auto selection = limit.choose(menu_)) return *selection;
+      fail(ErrorCode::kUsage,
+           "{}: the best types give a KLD of {:.2g}, more than the limit of {:.2g}",
+           source_.describe(), limit.corrected(best_of(menu_)), *options_.max_kld);
+    };
+    Selection selection(costs_.size(), 0);
+    for (int round = 0; round < 2; ++round) {  // flips are priced at the choice that was made
+      price(selection);
+      selection = choose();
+    }
+    const auto measure = [&](const Selection& s) {
+      set_types(s);
+      return measure_gguf_types(source_, types_, options_.calibration, probe, options_.n_threads,
+                                events_);
+    };
+    const KldLimit::Choice choice = limit.settle(menu_, selection, measure, choose, events_);
+    set_types(choice.selection);
+    result_.measured_kld = choice.measured;
+  }
+
+  // Divergence of all together, as tensor_costs.h has it.
+  double predicted(const Selection& selection) const {
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < costs_.size(); ++i) {
+      const double error = errors_[i][selection[i]];
+      sum += costs_[i].quadratic * error;
+      squares += costs_[i].flip_square(error);
+    }
+    return sum + std::sqrt(squares);
+  }
+
+  void set_types(const Selection& selection) {
+    for (size_t i = 0; i < costs_.size(); ++i) types_[costs_[i].name] = offers_[i][selection[i]];
+  }
+
+  bool is_rounded(const std::string& name) const {
+    const auto found = types_.find(name);
+    return found != types_.end() && is_block_type(found->second);
+  }
+
   const ModelSource& source_;
   const GgufTypeOptions& options_;
   std::map<std::string, GgmlType>& types_;
+  GgufTypes& result_;
+  const Events& events_;
   ThreadPool pool_;
   std::set<std::string> open_;
   std::map<std::string, size_t> index_;
@@ -178,12 +243,11 @@ class Chooser {
 
 }  // namespace
 
-std::map<std::string, GgmlType> choose_gguf_types(const ModelSource& source,
-                                                  const std::string& source_path,
-                                                  const GgufTypeOptions& options,
-                                                  const Events& events) {
-  std::map<std::string, GgmlType> types;
-  Chooser chooser(source, options, &types);
+GgufTypes choose_gguf_types(const ModelSource& source, const std::string& source_path,
+                            const GgufTypeOptions& options, const Events& events) {
+  GgufTypes result;
+  std::map<std::string, GgmlType>& types = result.types;
+  Chooser chooser(source, options, &result, events);
   std::vector<bool> used(options.keep.size());
   for (const SourceTensor& t : source.tensors()) {
     if (!traits(t.code).is_float)
@@ -212,9 +276,9 @@ std::map<std::string, GgmlType> choose_gguf_types(const ModelSource& source,
            options.keep[i].first);
   if (options.has_budget()) {
     const ExactModel exact(source, source_path, options.scratch, events);
-    chooser.run(exact.path(), events);
+    chooser.run(exact.path());
   }
-  return types;
+  return result;
 }
 
 double gguf_bits_per_weight(const ModelSource& source,

@@ -37,11 +37,16 @@ QuantizeOptions with_code(const QuantizeOptions& options, const std::vector<Tens
   return probe;
 }
 
+QuantizeOptions for_scratch(QuantizeOptions options) {
+  if (options.calibration) options.calibration = options.calibration->for_scratch();
+  return options;
+}
+
 std::vector<Sensitivity> probe_all(const ModelSource& source, const QuantizeOptions& options,
                                    const ProbeOptions& probe, const std::vector<TensorCosts>& costs,
                                    Code code, const Events& events) {
   ScratchModel rounded(probe.scratch);
-  quantize(source, rounded.path(), with_code(options, costs, code), events);
+  quantize(source, rounded.path(), for_scratch(with_code(options, costs, code)), events);
   ModelOverlay overlay(probe.base, rounded.path());
   std::vector<std::string> names;
   for (const TensorCosts& t : costs) names.push_back(t.name);
@@ -183,17 +188,22 @@ std::vector<TensorCosts> measure_costs(const ModelSource& source, const Quantize
   return costs;
 }
 
+double measure_file(const std::string& rounded, const ProbeOptions& probe, int n_threads,
+                    const Events& events) {
+  ModelOverlay overlay(probe.base, rounded);
+  OutputDivergence output(
+      overlay.model(),
+      windows_of_tokens(overlay.model()->config(), probe.tokens, probe.n_tokens, true), n_threads,
+      events);
+  for (const SourceTensor& t : overlay.model()->file().tensors()) overlay.replace(t.name);
+  return output.kld(-1);
+}
+
 double measure_choice(const ModelSource& source, const QuantizeOptions& options,
                       const ProbeOptions& probe, const Events& events) {
   ScratchModel rounded(probe.scratch);
-  const QuantizeReport report = quantize(source, rounded.path(), options, events);
-  ModelOverlay overlay(probe.base, rounded.path());
-  OutputDivergence output(
-      overlay.model(),
-      windows_of_tokens(overlay.model()->config(), probe.tokens, probe.n_tokens, true),
-      options.n_threads, events);
-  for (const TensorReport& t : report.tensors) overlay.replace(t.name);
-  return output.kld(-1);
+  quantize(source, rounded.path(), for_scratch(options), events);
+  return measure_file(rounded.path(), probe, options.n_threads, events);
 }
 
 }  // namespace lapidary

@@ -67,7 +67,11 @@ struct ProbeOptions {
 std::vector<TensorCosts> measure_costs(const ModelSource& source, const QuantizeOptions& options,
                                        const ProbeOptions& probe, const Events& events);
 
-// Divergence of the whole model rounded as `options` say, on windows that the probes did not see.
+// Divergence of probe.base with all its matrices taken from `rounded`, a .lap of the same model, on
+// windows that the probes did not see.
+double measure_file(const std::string& rounded, const ProbeOptions& probe, int n_threads,
+                    const Events& events);
+// The same of the model rounded as `options` say.
 double measure_choice(const ModelSource& source, const QuantizeOptions& options,
                       const ProbeOptions& probe, const Events& events);
 

@@ -45,17 +45,16 @@ GgufTypeOptions type_options(const GgufQuantize& command) {
   }
   if (command.budget.given()) {
     const BudgetText& budget = command.budget;
-    if (budget.max_kld > 0 || !budget.codes.empty())
-      fail(
-          ErrorCode::kUsage,
-          "a .gguf output takes its budget as --target-size or --target-bpw; --max-kld and --codes "
-          "are for .lap files");
+    if (!budget.codes.empty())
+      fail(ErrorCode::kUsage, "--codes is for .lap files; a .gguf output chooses among its types");
     const BudgetOptions asked = budget.resolve(Target::kLapidary);
     options.bits_per_weight = asked.bits_per_weight;
     options.tensor_bytes = asked.file_bytes;
+    options.max_kld = asked.max_kld;
     options.n_tokens = asked.n_tokens;
     options.fisher = asked.fisher;
   }
+  options.calibration = command.calibration;
   if (command.calibration) options.text = command.calibration->text;
   options.scratch = command.output;
   options.n_threads = command.n_threads;
@@ -63,11 +62,12 @@ GgufTypeOptions type_options(const GgufQuantize& command) {
 }
 
 void report(const GgufQuantize& command, const GgufExportReport& r, const GgufRounding& rounding,
-            double seconds) {
+            std::optional<double> kld, double seconds) {
   if (!command.out.json) {
     fmt::print("{}: {} ({:.3f} bits per weight), {} of {} tensors calibrated, in {}\n",
                command.output, format_bytes(static_cast<double>(r.file_bytes)), r.bits_per_weight,
                rounding.files.size(), r.tensors.size(), format_duration(seconds));
+    if (kld) fmt::print("types by limit: measured KLD {:.5f}\n", *kld);
     return;
   }
   nlohmann::ordered_json json{{"bits_per_weight", r.bits_per_weight},
@@ -79,6 +79,7 @@ void report(const GgufQuantize& command, const GgufExportReport& r, const GgufRo
     if (error != rounding.output_errors.end())
       json["tensors"].back()["output_error"] = error->second;
   }
+  if (kld) json["measured_kld"] = *kld;
   json["seconds"] = seconds;
   json["peak_rss_bytes"] = peak_rss_bytes();
   fmt::print("{}\n", json.dump());
@@ -103,14 +104,15 @@ void quantize_to_gguf(const GgufQuantize& command) {
     *options.tensor_bytes -= std::min(overhead, *options.tensor_bytes);
   }
   GgufExportOptions how;
-  how.types = choose_gguf_types(*model, exact.path(), options, events);
+  const GgufTypes chosen = choose_gguf_types(*model, exact.path(), options, events);
+  how.types = chosen.types;
   how.n_threads = command.n_threads;
   const auto write = [&](const GgufRounding& rounding) {
     how.rounded = rounding.files;
     if (!rounding.description.empty()) how.card.lossy_steps.push_back(rounding.description);
     const GgufExportReport r = export_gguf(*model, command.output, how, events);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    report(command, r, rounding, seconds.count());
+    report(command, r, rounding, chosen.measured_kld, seconds.count());
   };
   if (command.calibration)
     round_for_gguf(*model, command.output, how.types, *command.calibration, command.n_threads,

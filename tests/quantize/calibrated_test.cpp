@@ -8,6 +8,7 @@
 #include "formats/file.h"
 #include "formats/provenance.h"
 #include "quantize/quantize.h"
+#include "quantize/tensor_costs.h"
 #include "runtime/verify/text_measure.h"
 #include "tests/runtime/fixtures.h"
 
@@ -95,6 +96,20 @@ Events stopping_after(int n_calls, std::atomic<bool>& stop) {
     if (++n == n_calls) stop = true;
   };
   return events;
+}
+
+TEST(Calibrated, WhatIsOnlyMeasuredLeavesNothingWhenItIsInterrupted) {
+  TemporaryFolder folder;
+  ProbeOptions probe;
+  probe.base = converted_path("nano-e");
+  probe.scratch = folder.file("q");
+  std::atomic<bool> stop = false;
+  // Among the later layers, where a file that is wanted would be kept to be resumed.
+  EXPECT_THROW(measure_choice(*LapReader::open(probe.base), calibrated(Code::kW4), probe,
+                              stopping_after(90, stop)),
+               Error);
+  EXPECT_TRUE(stop);
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
 TEST(Calibrated, GoesOnAfterAnInterruptionWithTheSameBytes) {

@@ -93,7 +93,7 @@ TEST_F(FisherBudget, GivesBitsInGgufFilesToo) {
     options.fisher = folder_.file("f");
     options.scratch = folder_.file("scratch");
     const std::string model = folder_.file("m.lap");
-    const auto types = choose_gguf_types(*LapReader::open(model), model, options, {});
+    const auto types = choose_gguf_types(*LapReader::open(model), model, options, {}).types;
     return 8 * static_cast<double>(block_bytes(types.at(dear), 256)) / 256;
   };
   EXPECT_GT(bits_of_dear(1e6f), 6);

@@ -95,7 +95,7 @@ TEST(GgufTypes, KeepToTheBudgetAndToPatterns) {
   options.scratch = folder.file("scratch");
   options.n_threads = 2;
   options.keep = {{"*.k_proj.weight", GgmlType::kQ8_0}};
-  const auto types = choose_gguf_types(*model, converted_path("nano-e"), options, {});
+  const auto types = choose_gguf_types(*model, converted_path("nano-e"), options, {}).types;
   const double bits = gguf_bits_per_weight(*model, types);
   EXPECT_LE(bits, 5.5);
   EXPECT_GT(bits, 5.4);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "convert/convert.h"
 #include "convert/hf_source.h"
@@ -186,13 +187,18 @@ TEST_F(QuantizeInput, AGgufFileKeepsItsSize) {
     all.insert(all.end(), more.begin(), more.end());
     return lapidary_command(all);
   };
-  expect_error(write({"--max-kld", "0.1"}), 64, "--target-size or --target-bpw");
+  expect_error(write({"--target-bpw", "6", "--codes", "w4"}), 64, "--codes is for .lap files");
+  expect_error(write({"--target-bpw", "6", "--max-kld", "1"}), 64, "one of the three");
+  expect_error(write({"--max-kld", "0.0001", "--probe-tokens", "64"}), 64, "the best types give");
   expect_error(write({"--target-size", "2MB"}), 64, "the budget allows");
   expect_error(write({"--target-bpw", "6", "--fisher", "none"}), 66, "none");
   expect_nothing_written();
   ASSERT_EQ(write({"--target-size", "6MB", "--probe-tokens", "64"}).status, 0);
   EXPECT_LE(fs::file_size(gguf), 6'000'000u);
   EXPECT_GT(fs::file_size(gguf), 5'500'000u);
+  const Outcome limited = write({"--max-kld", "0.3", "--probe-tokens", "64", "--json"});
+  ASSERT_EQ(limited.status, 0) << limited.err;
+  EXPECT_LE(nlohmann::json::parse(limited.out)["measured_kld"], 0.3);
 }
 
 }  // namespace
