@@ -77,6 +77,16 @@ void pack_tile_lines(Code code, const uint8_t* lines, uint8_t* out) noexcept {
   }
 }
 
+void unpack_tile_symbols(Code code, const uint8_t* tile, uint8_t* lines) noexcept {
+  const int bits = traits(code).bits;
+  for (int i = 0; i < kTileLineBytes; i += 8) {
+    uint64_t word = 0;
+    for (int byte = 0; byte < bits; ++byte) word |= uint64_t{*tile++} << (8 * byte);
+    for (int j = 0; j < 8; ++j)
+      lines[i + j] = static_cast<uint8_t>(word >> (j * bits) & ((1u << bits) - 1));
+  }
+}
+
 void pack_group_multipliers(const PackedGeometry& g, int64_t group, const int8_t* multipliers,
                             uint8_t* meta) noexcept {
   uint8_t* const nibbles = meta + g.n_scale_blocks * kPanelRows * 2;

@@ -13,6 +13,16 @@ int64_t panel_of(const PanelStore& store, const StripBlock& block, int row) {
   return (block.first_row - store.first_row + row) / kPanelRows;
 }
 
+uint8_t* tile_at(const PanelStore& store, const StripBlock& block, int row, int k) {
+  return store.codes.data() + panel_of(store, block, row) * store.g.panel_code_bytes +
+         (block.first_k + k) / kTileK * store.g.tile_bytes;
+}
+
+uint8_t* scales_at(const PanelStore& store, const StripBlock& block, int row) {
+  return store.meta_of(block, row) +
+         block.first_k / traits(store.g.code).scale_k * kPanelRows * sizeof(uint16_t);
+}
+
 }  // namespace
 
 int PanelStore::used_columns(const StripBlock& block) const {
@@ -21,9 +31,11 @@ int PanelStore::used_columns(const StripBlock& block) const {
 }
 
 void PanelStore::put_lines(const StripBlock& block, int row, int k, const uint8_t* lines) const {
-  pack_tile_lines(g.code, lines,
-                  codes.data() + panel_of(*this, block, row) * g.panel_code_bytes +
-                      (block.first_k + k) / kTileK * g.tile_bytes);
+  pack_tile_lines(g.code, lines, tile_at(*this, block, row, k));
+}
+
+void PanelStore::get_symbols(const StripBlock& block, int row, int k, uint8_t* lines) const {
+  unpack_tile_symbols(g.code, tile_at(*this, block, row, k), lines);
 }
 
 uint8_t* PanelStore::meta_of(const StripBlock& block, int row) const {
@@ -33,8 +45,13 @@ uint8_t* PanelStore::meta_of(const StripBlock& block, int row) const {
 void PanelStore::put_scales(const StripBlock& block, int row, const float* scales) const {
   uint16_t stored[kPanelRows];
   for (int r = 0; r < kPanelRows; ++r) stored[r] = float_to_scale(ScaleType::kF16, scales[r]);
-  std::memcpy(meta_of(block, row) + block.first_k / traits(g.code).scale_k * kPanelRows * 2, stored,
-              sizeof stored);
+  std::memcpy(scales_at(*this, block, row), stored, sizeof stored);
+}
+
+void PanelStore::get_scales(const StripBlock& block, int row, float* scales) const {
+  uint16_t stored[kPanelRows];
+  std::memcpy(stored, scales_at(*this, block, row), sizeof stored);
+  for (int r = 0; r < kPanelRows; ++r) scales[r] = scale_to_float(ScaleType::kF16, stored[r]);
 }
 
 }  // namespace lapidary

@@ -43,6 +43,18 @@ struct StripBlock {
   int64_t k_in_batch;       // first_k is this column of the batch
 };
 
+// Columns [first_k, first_k + n_k) of 64 rows that are stored already, to be chosen anew while all
+// others stay; value (k, row) of an array lies at k * 64 + row.
+struct SweepBlock {
+  int64_t first_row;  // of the matrix; a multiple of 64
+  int n_rows;         // of the matrix among the 64
+  int64_t first_k;
+  int n_k;
+  float* errors;       // [n_k][64] E = W - W'; what is stored anew changes it
+  float* slopes;       // [n_k][64] E H, kept up to date with E
+  FeedbackView inner;  // H among the block's columns: row k, column j of it at(k, j)
+};
+
 // Where a rounder stores: the panels of rows [first_row, ...) in the caller's memory, meta zero at
 // first.
 struct PanelStore {
@@ -56,8 +68,10 @@ struct PanelStore {
   // One tile's lines (kernels/pack_lines.h) of the panel whose first row is `row` of the block;
   // `k`: of the block.
   void put_lines(const StripBlock& block, int row, int k, const uint8_t* lines) const;
+  void get_symbols(const StripBlock& block, int row, int k, uint8_t* lines) const;  // trellis codes
   // The block's scales of that panel, [16], and the panel's meta for what else lies there.
   void put_scales(const StripBlock& block, int row, const float* scales) const;
+  void get_scales(const StripBlock& block, int row, float* scales) const;
   uint8_t* meta_of(const StripBlock& block, int row) const;
 };
 
@@ -69,6 +83,10 @@ class BlockRounder {
   // Chooses and stores the codes of a block and writes `values`. May change `targets`. Called from
   // several threads, for one strip by one thread at a time, in descending first_k.
   virtual void round(const StripBlock& block) = 0;
+  // Stores other codes of a batch's columns where tr(E H E^T) falls by it, and gives that change.
+  // Threads as round(). REQUIRES: improves().
+  virtual double improve(const SweepBlock& /*batch*/) { return 0; }
+  virtual bool improves() const { return false; }
 };
 
 }  // namespace lapidary

@@ -32,5 +32,8 @@ struct CalibrationOptions {
 
 // Damping of Hessians, relative to the mean of their diagonals (GPTQ's).
 inline constexpr double kDamping = 0.01;
+// Of a head that is the embedding too: as much again for its look-ups. Measured:
+// docs/calibration.md.
+inline constexpr double kTiedDamping = 1;
 
 }  // namespace lapidary

@@ -100,7 +100,8 @@ void Calibrator::layer(int index) {
   for (const size_t tensor : tensors) store_.drop(tensor);
 }
 
-// The head reads the final states; where it is the embedding too, look-ups take what suits it.
+// The head reads the final states. Where it is the embedding too, look-ups read its rows as well,
+// and to them errors of all inputs count alike: that is what damping adds to H.
 void Calibrator::head() {
   const Model& model = walk_.model();
   const size_t tensor =
@@ -113,7 +114,10 @@ void Calibrator::head() {
   for (int64_t w = 0; w < states_.n_windows(); ++w)
     walk_.run_head_input(states_.hidden(w), states_.n_tokens(w));
   walk_.set_tap({});
-  round_groups();
+  for (auto& [view, group] : groups_)
+    round_group(group, model.config().tied_head ? kTiedDamping : kDamping);
+  groups_.clear();
+  places_.clear();
   store_.drop(tensor);
 }
 
@@ -207,15 +211,15 @@ void Calibrator::round_groups() {
       group.hessian.shrink_towards(
           all, 2.0 * static_cast<double>(all.n()) * all.weight() / static_cast<double>(n_all),
           walk_.pool());
-    round_group(group);
+    round_group(group, kDamping);
     groups_.erase(view);
   }
   while (!roundings_.empty()) finish(roundings_.begin()->first);
   places_.clear();
 }
 
-void Calibrator::round_group(Group& group) {
-  const Factor factor = factorize(std::move(group.hessian), kDamping, scratch_, walk_.pool());
+void Calibrator::round_group(Group& group, double damping) {
+  const Factor factor = factorize(std::move(group.hessian), damping, scratch_, walk_.pool());
   for (const MatrixView* view : group.matrices) {
     const Place& place = places_.at(view);
     const LapTensor& entry = entries_[place.tensor];

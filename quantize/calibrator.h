@@ -60,7 +60,7 @@ class Calibrator {
   std::vector<size_t> tensors_of(int layer) const;
   void measure(const MatrixInput& input);
   void round_groups();
-  void round_group(Group& group);
+  void round_group(Group& group, double damping);
   void finish(size_t tensor);
   void put_back(size_t tensor);
   std::optional<GgmlType> ggml_type(size_t tensor) const;

@@ -9,6 +9,7 @@
 #include "kernels/kernels.h"
 #include "quantize/ggml_rounder.h"
 #include "quantize/scalar_rounder.h"
+#include "quantize/sweep.h"
 #include "quantize/trellis_rounder.h"
 
 namespace lapidary {
@@ -52,8 +53,11 @@ void TensorRounding::round(int64_t index, const FloatRows& rows, const Factor& f
     });
     fits_ = fits_ && std::all_of(fits.begin(), fits.end(), [](uint8_t f) { return f != 0; });
     if (!fits_) return;
-    const FeedbackLoss loss = round_with_feedback(factor, first, n_rows, strips_.data(),
-                                                  *rounder(index, first, n_rows), scratch, pool);
+    const std::unique_ptr<BlockRounder> rounding = rounder(index, first, n_rows);
+    FeedbackLoss loss =
+        round_with_feedback(factor, first, n_rows, strips_.data(), *rounding, scratch, pool);
+    if (rounding->improves())
+      sweep(factor, first, n_rows, strips_.data(), *rounding, scratch, pool, &loss);
     loss_.error += loss.error;
     loss_.energy += loss.energy;
     loss_.plain_error += loss.plain_error;

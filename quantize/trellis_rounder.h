@@ -20,6 +20,8 @@ class TrellisRounder : public BlockRounder {
 
   int block_k() const override;
   void round(const StripBlock& block) override;
+  double improve(const SweepBlock& batch) override;  // trellis_sweep.cpp
+  bool improves() const override { return true; }
 
  private:
   PanelStore store_;

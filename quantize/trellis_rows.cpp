@@ -33,9 +33,6 @@ std::vector<float> expected_errors(int bits) {
   return expected;
 }
 
-// Where weight (row, k) of a sequence lies in its panel's lines.
-constexpr int step_of(int row, int k) { return k / 4 * 64 + row * 4 + k % 4; }
-
 struct Fit {
   float along = 0, norm = 0;  // x v and v^2
   // The scale that fits levels v best; `scale` when there is none.
@@ -89,8 +86,8 @@ void TrellisSearcher::round_block(const float* x, int64_t row_stride, int64_t k_
   for (int row = 0; row < kPanelRows; ++row) {
     const float inverse = scales[row] > 0 ? 1 / scales[row] : 0.0f;
     for (int k = 0; k < kTrellisBlockK; ++k) {
-      targets[step_of(row, k)] = x[row * row_stride + k * k_stride] * inverse;
-      weights[step_of(row, k)] = scales[row] * unit * root_importance[k];
+      targets[trellis_step(row, k)] = x[row * row_stride + k * k_stride] * inverse;
+      weights[trellis_step(row, k)] = scales[row] * unit * root_importance[k];
     }
   }
   kernels().search_trellis(bits_, kTrellisSteps, targets, weights, scratch_.data(), symbols);
@@ -123,7 +120,7 @@ void round_trellis_rows(TrellisSearcher& searcher, const float* x, int64_t ldx, 
   }
   for (int row = 0; row < kPanelRows; ++row) {
     const float* values = x + row * ldx;
-    const auto level = [&](int k) { return static_cast<float>(levels[step_of(row, k)]); };
+    const auto level = [&](int k) { return static_cast<float>(levels[trellis_step(row, k)]); };
     Fit fit;
     for (int k = 0; k < used; ++k) {
       fit.along += values[k] * level(k);
@@ -152,7 +149,7 @@ void round_trellis_records(TrellisSearcher& searcher, const float* x, int64_t ld
     for (int k = 0; k < n; ++k) {
       fit.along += values[k] * static_cast<float>(levels[k]);
       fit.norm += static_cast<float>(levels[k] * levels[k]);
-      out->indices[step_of(row, k)] = symbols[k];
+      out->indices[trellis_step(row, k)] = symbols[k];
     }
     scale = scale > 0 ? fit.refitted(scale) : 0.0f;
     out->scales[row] = float_to_f16(scale);

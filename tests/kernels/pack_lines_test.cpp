@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 namespace lapidary {
@@ -32,6 +33,10 @@ TEST(PackLines, TilesAndMultipliersLieWherePackPanelPutsThem) {
           lines[k / 4 * 64 + row * 4 + k % 4] =
               panel.indices[static_cast<size_t>(row * g.padded_k + tile * kTileK + k)];
       pack_tile_lines(code, lines, fast_codes.data() + tile * g.tile_bytes);
+      if (!t.is_trellis) continue;
+      uint8_t back[kTileLineBytes];
+      unpack_tile_symbols(code, fast_codes.data() + tile * g.tile_bytes, back);
+      EXPECT_TRUE(std::equal(lines, lines + kTileLineBytes, back)) << code_name(code);
     }
     for (int64_t group = 0; t.multiplier_bits > 0 && group < g.n_groups; ++group) {
       int8_t multipliers[kPanelRows];

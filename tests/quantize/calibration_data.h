@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <vector>
 
+#include "kernels/kernels.h"
+#include "quantize/block_rounder.h"
 #include "quantize/factor.h"
 
 namespace lapidary {
@@ -48,6 +51,21 @@ inline Hessian hessian_of(const std::vector<float>& x, int64_t n, bool rotated, 
 // Lower L (unit) of the factor, as doubles, and the damped H it stands for.
 inline double at(const Factor& f, int64_t i, int64_t j) {
   return i == j ? 1.0 : double{f.matrix.row(i)[j]};
+}
+
+// Weights [rows, k] as strips in the stored basis.
+inline FloatMatrix strips_of(const std::vector<float>& w, int64_t rows, int64_t k, bool rotated) {
+  const int64_t padded = (k + 63) / 64 * 64, n_strips = (rows + 63) / 64;
+  FloatMatrix strips(n_strips * padded, kStripRows);
+  std::vector<float> row(static_cast<size_t>(padded));
+  for (int64_t r = 0; r < rows; ++r) {
+    std::fill(row.begin(), row.end(), 0.0f);
+    std::copy_n(w.begin() + r * k, k, row.begin());
+    if (rotated) kernels().rotate(row.data(), 1, padded);
+    for (int64_t i = 0; i < padded; ++i)
+      strips.data()[(r / 64 * padded + i) * kStripRows + r % 64] = row[static_cast<size_t>(i)];
+  }
+  return strips;
 }
 
 }  // namespace lapidary

@@ -17,21 +17,6 @@
 namespace lapidary {
 namespace {
 
-// Weights [rows, k] as strips in the stored basis.
-FloatMatrix strips_of(const std::vector<float>& w, int64_t rows, int64_t k, bool rotated) {
-  const int64_t padded = (k + 63) / 64 * 64, n_strips = (rows + 63) / 64;
-  FloatMatrix strips(n_strips * padded, kStripRows);
-  std::vector<float> row(static_cast<size_t>(padded));
-  for (int64_t r = 0; r < rows; ++r) {
-    std::fill(row.begin(), row.end(), 0.0f);
-    std::copy_n(w.begin() + r * k, k, row.begin());
-    if (rotated) kernels().rotate(row.data(), 1, padded);
-    for (int64_t i = 0; i < padded; ++i)
-      strips.data()[(r / 64 * padded + i) * kStripRows + r % 64] = row[static_cast<size_t>(i)];
-  }
-  return strips;
-}
-
 // Rounds to multiples of a step, `block` columns together without feedback among them.
 class GridRounder : public BlockRounder {
  public:
