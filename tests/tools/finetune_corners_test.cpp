@@ -52,6 +52,11 @@ TEST_F(FinetuneCorners, PreviewIsHarmless) {
   EXPECT_NE(written.find("<mark>a &lt;b&gt; &amp; "), std::string::npos);
 }
 
+TEST_F(FinetuneCorners, SeedsOutsideReasonAreWrongUsage) {
+  for (const char* seed : {"-1", "18446744073709551616"})
+    expect_error(lapidary_command({"finetune", model_, "--seed", seed}), 64, "--seed");
+}
+
 TEST_F(FinetuneCorners, APageReplacesNoInputAndHasAFolder) {
   const std::string before = read_text(data());
   for (const std::string& page : {data(), model_, folder_.file("general.jsonl")}) {
