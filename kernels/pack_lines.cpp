@@ -42,12 +42,48 @@ uint8_t* put_plane1(const uint64_t* in, int shift, uint8_t* out) {
   return out;
 }
 
+// The ways back add their bits to `out`.
+const uint8_t* get_plane4(const uint8_t* in, uint64_t* out) {
+  uint64_t words[kWords / 2];
+  std::memcpy(words, in, sizeof words);
+  for (int w = 0; w < kWords / 2; ++w) {
+    out[w] |= words[w] & repeat(15);
+    out[w + kWords / 2] |= words[w] >> 4 & repeat(15);
+  }
+  return in + sizeof words;
+}
+
+const uint8_t* get_plane2(const uint8_t* in, int shift, uint64_t* out) {
+  uint64_t words[kWords / 4];
+  std::memcpy(words, in, sizeof words);
+  for (int w = 0; w < kWords / 4; ++w)
+    for (int i = 0; i < 4; ++i)
+      out[w + i * (kWords / 4)] |= (words[w] >> (2 * i) & repeat(3)) << shift;
+  return in + sizeof words;
+}
+
+const uint8_t* get_plane1(const uint8_t* in, int shift, uint64_t* out) {
+  for (int w = 0; w < kWords; ++w, ++in)
+    for (int byte = 0; byte < 8; ++byte)
+      out[w] |= (uint64_t{*in} >> byte & 1) << (8 * byte + shift);
+  return in;
+}
+
 // A string of bits: eight symbols fill `bits` bytes.
 void put_symbols(int bits, const uint8_t* in, uint8_t* out) {
   for (int i = 0; i < kTileLineBytes; i += 8) {
     uint64_t word = 0;
     for (int j = 0; j < 8; ++j) word |= uint64_t{in[i + j]} << (j * bits);
     for (int byte = 0; byte < bits; ++byte) *out++ = static_cast<uint8_t>(word >> (8 * byte));
+  }
+}
+
+void get_symbols(int bits, const uint8_t* in, uint8_t* out) {
+  for (int i = 0; i < kTileLineBytes; i += 8) {
+    uint64_t word = 0;
+    for (int byte = 0; byte < bits; ++byte) word |= uint64_t{*in++} << (8 * byte);
+    for (int j = 0; j < 8; ++j)
+      out[i + j] = static_cast<uint8_t>(word >> (j * bits) & ((1u << bits) - 1));
   }
 }
 
@@ -77,14 +113,28 @@ void pack_tile_lines(Code code, const uint8_t* lines, uint8_t* out) noexcept {
   }
 }
 
-void unpack_tile_symbols(Code code, const uint8_t* tile, uint8_t* lines) noexcept {
-  const int bits = traits(code).bits;
-  for (int i = 0; i < kTileLineBytes; i += 8) {
-    uint64_t word = 0;
-    for (int byte = 0; byte < bits; ++byte) word |= uint64_t{*tile++} << (8 * byte);
-    for (int j = 0; j < 8; ++j)
-      lines[i + j] = static_cast<uint8_t>(word >> (j * bits) & ((1u << bits) - 1));
+void unpack_tile_lines(Code code, const uint8_t* tile, uint8_t* lines) noexcept {
+  if (traits(code).is_trellis) return get_symbols(traits(code).bits, tile, lines);
+  uint64_t out[kWords] = {};
+  switch (code) {
+    case Code::kW6:
+      get_plane2(get_plane4(tile, out), 4, out);
+      break;
+    case Code::kW5:
+      get_plane1(get_plane4(tile, out), 4, out);
+      break;
+    case Code::kW4:
+    case Code::kW4x:
+      get_plane4(tile, out);
+      break;
+    case Code::kW3:
+      get_plane1(get_plane2(tile, 0, out), 2, out);
+      break;
+    default:
+      std::memcpy(out, tile, sizeof out);
+      for (uint64_t& word : out) word ^= repeat(0x80);
   }
+  std::memcpy(lines, out, sizeof out);
 }
 
 void pack_group_multipliers(const PackedGeometry& g, int64_t group, const int8_t* multipliers,
@@ -100,6 +150,21 @@ void pack_group_multipliers(const PackedGeometry& g, int64_t group, const int8_t
         static_cast<uint8_t>((magnitude & 15) << (row % 2 * 4));
     if (multipliers[row] < 0) signs[mask_byte] |= bit;
     if (magnitude & 16) fifths[mask_byte] |= bit;
+  }
+}
+
+void unpack_group_multipliers(const PackedGeometry& g, int64_t group, const uint8_t* meta,
+                              int8_t* multipliers) noexcept {
+  const uint8_t* const nibbles = meta + g.n_scale_blocks * kPanelRows * 2;
+  const uint8_t* const signs = nibbles + g.n_groups * (kPanelRows / 2);
+  const uint8_t* const fifths = signs + g.n_groups * (kPanelRows / 8);
+  const bool has_fifths = traits(g.code).max_multiplier > 15;
+  for (int row = 0; row < kPanelRows; ++row) {
+    const int64_t mask_byte = group * (kPanelRows / 8) + row / 8;
+    int magnitude = nibbles[group * (kPanelRows / 2) + row / 2] >> (row % 2 * 4) & 15;
+    if (has_fifths) magnitude |= (fifths[mask_byte] >> (row % 8) & 1) << 4;
+    multipliers[row] =
+        static_cast<int8_t>(signs[mask_byte] >> (row % 8) & 1 ? -magnitude : magnitude);
   }
 }
 

@@ -16,13 +16,16 @@ inline constexpr int kTileLineBytes = kPanelRows * kTileK;  // indices of a tile
 // `lines` [16 lines][16 rows][4] are the indices of one tile; out [tile_bytes].
 void pack_tile_lines(Code code, const uint8_t* lines, uint8_t* out) noexcept;
 
-// The symbols of one tile of a trellis code, in the order of lines [1024].
-void unpack_tile_symbols(Code code, const uint8_t* tile, uint8_t* lines) noexcept;
+// The way back: the indices, or symbols, of one tile.
+void unpack_tile_lines(Code code, const uint8_t* tile, uint8_t* lines) noexcept;
 
 // Stores the signed multipliers of one group of 16 rows; `meta` is the panel's, zero at first.
 // REQUIRES: a two-level code, magnitudes within its max_multiplier.
 void pack_group_multipliers(const PackedGeometry& g, int64_t group, const int8_t* multipliers,
                             uint8_t* meta) noexcept;
+// The way back.
+void unpack_group_multipliers(const PackedGeometry& g, int64_t group, const uint8_t* meta,
+                              int8_t* multipliers) noexcept;
 
 // The index that stands for nothing: of the level nearest zero, as pack_panel pads with.
 uint8_t padding_index(Code code) noexcept;

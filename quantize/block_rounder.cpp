@@ -34,8 +34,8 @@ void PanelStore::put_lines(const StripBlock& block, int row, int k, const uint8_
   pack_tile_lines(g.code, lines, tile_at(*this, block, row, k));
 }
 
-void PanelStore::get_symbols(const StripBlock& block, int row, int k, uint8_t* lines) const {
-  unpack_tile_symbols(g.code, tile_at(*this, block, row, k), lines);
+void PanelStore::get_lines(const StripBlock& block, int row, int k, uint8_t* lines) const {
+  unpack_tile_lines(g.code, tile_at(*this, block, row, k), lines);
 }
 
 uint8_t* PanelStore::meta_of(const StripBlock& block, int row) const {

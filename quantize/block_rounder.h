@@ -68,7 +68,7 @@ struct PanelStore {
   // One tile's lines (kernels/pack_lines.h) of the panel whose first row is `row` of the block;
   // `k`: of the block.
   void put_lines(const StripBlock& block, int row, int k, const uint8_t* lines) const;
-  void get_symbols(const StripBlock& block, int row, int k, uint8_t* lines) const;  // trellis codes
+  void get_lines(const StripBlock& block, int row, int k, uint8_t* lines) const;
   // The block's scales of that panel, [16], and the panel's meta for what else lies there.
   void put_scales(const StripBlock& block, int row, const float* scales) const;
   void get_scales(const StripBlock& block, int row, float* scales) const;

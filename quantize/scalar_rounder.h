@@ -28,6 +28,8 @@ class ScalarRounder : public BlockRounder {
 
   int block_k() const override;
   void round(const StripBlock& block) override;
+  double improve(const SweepBlock& batch) override;  // scalar_sweep.cpp
+  bool improves() const override { return true; }
 
  private:
   void choose(const StripBlock& block, scalar::Choice* best);

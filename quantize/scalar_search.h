@@ -1,6 +1,6 @@
 // One scale block of 64 rows under error feedback: scales tried, columns rounded one by one.
 //
-// The inner loops of scalar_rounder.cpp, and included by it alone: 64 rows side by side, so that
+// The inner loops of scalar_rounder.cpp: 64 rows side by side, so that
 // the compiler's vectors do the work.
 #pragma once
 

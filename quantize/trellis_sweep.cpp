@@ -55,7 +55,7 @@ class BatchSweep {
   void load() {
     for (int panel = 0; panel < n_panels_; ++panel) {
       for (int tile = 0; tile < batch_.n_k; tile += kTileK)
-        store_.get_symbols(place_, panel * kPanelRows, tile, symbols_[panel] + tile * kPanelRows);
+        store_.get_lines(place_, panel * kPanelRows, tile, symbols_[panel] + tile * kPanelRows);
       store_.get_scales(place_, panel * kPanelRows, scales_ + panel * kPanelRows);
       for (int first = 0; first < batch_.n_k; first += kBlock)
         decode(symbols_[panel] + first * kPanelRows, panel, first);

@@ -33,9 +33,8 @@ TEST(PackLines, TilesAndMultipliersLieWherePackPanelPutsThem) {
           lines[k / 4 * 64 + row * 4 + k % 4] =
               panel.indices[static_cast<size_t>(row * g.padded_k + tile * kTileK + k)];
       pack_tile_lines(code, lines, fast_codes.data() + tile * g.tile_bytes);
-      if (!t.is_trellis) continue;
       uint8_t back[kTileLineBytes];
-      unpack_tile_symbols(code, fast_codes.data() + tile * g.tile_bytes, back);
+      unpack_tile_lines(code, fast_codes.data() + tile * g.tile_bytes, back);
       EXPECT_TRUE(std::equal(lines, lines + kTileLineBytes, back)) << code_name(code);
     }
     for (int64_t group = 0; t.multiplier_bits > 0 && group < g.n_groups; ++group) {
@@ -43,6 +42,9 @@ TEST(PackLines, TilesAndMultipliersLieWherePackPanelPutsThem) {
       for (int row = 0; row < kPanelRows; ++row)
         multipliers[row] = panel.multipliers[static_cast<size_t>(row * g.n_groups + group)];
       pack_group_multipliers(g, group, multipliers, fast_meta.data());
+      int8_t back[kPanelRows];
+      unpack_group_multipliers(g, group, fast_meta.data(), back);
+      EXPECT_TRUE(std::equal(multipliers, multipliers + kPanelRows, back)) << code_name(code);
     }
     EXPECT_EQ(fast_codes, codes) << code_name(code);
     EXPECT_EQ(fast_meta, meta) << code_name(code);  // the scales are zero in both

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
+#include "quantize/scalar_rounder.h"
 #include "quantize/trellis_rounder.h"
 #include "tests/quantize/calibration_data.h"
 
@@ -77,11 +79,16 @@ Swept round_and_sweep(Code code, const Shape& shape, const Factor& f, const std:
   out.meta.resize(static_cast<size_t>(g.meta_bytes));
   FloatMatrix scratch;
   *errors = strips_of(w, shape.rows, shape.k, shape.rotated);
-  TrellisRounder rounder({g, shape.rotated, 0, out.codes, out.meta}, {});
-  out.before = round_with_feedback(f, 0, shape.rows, errors->data(), rounder, scratch, pool);
+  const PanelStore store{g, shape.rotated, 0, out.codes, out.meta};
+  std::unique_ptr<BlockRounder> rounder;
+  if (traits(code).is_trellis)
+    rounder = std::make_unique<TrellisRounder>(store, TrellisRounding{});
+  else
+    rounder = std::make_unique<ScalarRounder>(store, ScalarRounding{});
+  out.before = round_with_feedback(f, 0, shape.rows, errors->data(), *rounder, scratch, pool);
   out.after = out.before;
   for (int i = 0; i < n_sweeps; ++i)
-    sweep(f, 0, shape.rows, errors->data(), rounder, scratch, pool, &out.after);
+    sweep(f, 0, shape.rows, errors->data(), *rounder, scratch, pool, &out.after);
   return out;
 }
 
@@ -93,7 +100,8 @@ TEST(Sweep, LosesLessAndKnowsHowMuch) {
     const std::vector<float> x = inputs(900, shape.k, 21),
                              w = random_weights(shape.rows, shape.k, 22);
     const Factor f = factorize(hessian_of(x, shape.k, shape.rotated, pool), 0.01, scratch, pool);
-    for (const Code code : {Code::kT3, Code::kT4, Code::kT6}) {
+    for (const Code code : {Code::kT3, Code::kT4, Code::kT6, Code::kW3, Code::kW4, Code::kW5,
+                            Code::kW6, Code::kW8, Code::kW4x}) {
       double last = INFINITY;
       for (const int n_sweeps : {0, 1, 3}) {
         const Swept swept = round_and_sweep(code, shape, f, w, n_sweeps, &errors, pool);
