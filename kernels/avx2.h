@@ -12,7 +12,7 @@ namespace lapidary::avx2 {
 // avx2_activations.cpp
 void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
 void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
-              float* scales) noexcept;
+              float* scales, int32_t* sums) noexcept;
 
 // avx2_rounding.cpp
 void round_rows(Code code, bool has_multipliers, const float* x, int64_t ldx, int n,
@@ -42,6 +42,7 @@ void rms_norm(const float* x, const float* w, float offset, float eps, int64_t n
 void rope(float* x, const float* cos, const float* sin, int n_heads, int head_dim) noexcept;
 void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
 void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept;
+void add(float* x, const float* y, float factor, int64_t n) noexcept;
 void softcap(float* x, int64_t n, float cap) noexcept;
 void float_to_bf16(const float* x, int64_t n, uint16_t* out) noexcept;
 

@@ -14,6 +14,9 @@ void gelu_mul(const float* gate, const float* up, int64_t n, float* out) noexcep
 void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcept {
   lanes::silu_mul<Lanes>(gate, up, n, out);
 }
+void add(float* x, const float* y, float factor, int64_t n) noexcept {
+  lanes::add<Lanes>(x, y, factor, n);
+}
 void softcap(float* x, int64_t n, float cap) noexcept { lanes::softcap<Lanes>(x, n, cap); }
 
 // Without fused operations: the reference's bits.

@@ -48,11 +48,6 @@ struct PanelVector {
   static Ints multiply(Ints a, Ints b) { return _mm256_mullo_epi32(a, b); }
   static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-  static int32_t sum(Ints v) {
-    const __m128i half = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    const __m128i pair = _mm_add_epi32(half, _mm_srli_si128(half, 8));
-    return _mm_extract_epi32(pair, 0) + _mm_extract_epi32(pair, 1);
-  }
   static Floats to_floats(Ints v) { return _mm256_cvtepi32_ps(v); }
 
   // Halves of a tile's lines as level + offset.

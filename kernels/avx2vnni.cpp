@@ -30,6 +30,7 @@ const KernelTable kAvx2VnniKernels{
     .choose_kv_levels = avx2::choose_kv_levels,
     .quantize_kv = avx2::quantize_kv,
     .split_query = avx2::split_query,
+    .add = avx2::add,
     .softcap = avx2::softcap,
     .float_to_bf16 = avx2::float_to_bf16,
 };

@@ -31,6 +31,7 @@ const KernelTable kAvx512Kernels{
     .choose_kv_levels = avx512::choose_kv_levels,
     .quantize_kv = avx512::quantize_kv,
     .split_query = avx512::split_query,
+    .add = avx512::add,
     .softcap = avx512::softcap,
     .float_to_bf16 = avx2::float_to_bf16,
 };

@@ -1,6 +1,7 @@
 // Rotation and int8 quantization of activations: the reference's bits, sixteen at a time.
 #include "kernels/avx512.h"
 #include "kernels/avx512_vector.h"
+#include "kernels/group_sums.h"
 
 namespace lapidary::avx512 {
 namespace {
@@ -78,13 +79,14 @@ void rotate(float* x, int64_t n_tokens, int64_t padded_k) noexcept {
 }
 
 void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
-              float* scales) noexcept {
+              float* scales, int32_t* sums) noexcept {
   for (int64_t t = 0; t < n_tokens; ++t)
     for (int64_t k = 0; k < padded_k; k += scale_k) {
       const int64_t rest = padded_k - k;
       *scales++ = quantize_block(x + t * padded_k + k, rest < scale_k ? rest : scale_k,
                                  q + t * padded_k + k);
     }
+  sum_groups(q, n_tokens * padded_k, sums);
 }
 
 }  // namespace lapidary::avx512

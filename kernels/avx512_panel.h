@@ -98,7 +98,6 @@ struct Vector {
   static Ints multiply(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
   static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
   static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
-  static int32_t sum(Ints v) { return _mm512_reduce_add_epi32(v); }
   static Floats to_floats(Ints v) { return _mm512_cvtepi32_ps(v); }
 
   // The lines of a tile as level + offset. kTimes16: the upper half's sixteen times that.

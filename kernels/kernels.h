@@ -30,9 +30,12 @@ inline constexpr int kOuterPiece = 64;  // k that it sums before it adds
 // Int8 activations of a few tokens: q [n_tokens, padded_k] within -127..127, padded_k a multiple of
 // 64, padding zero. They have a scale where the weights they meet have one, so that finer ones cost
 // no further sums: scales [n_tokens, ceil(padded_k / scale_k)], scale_k that of the weights' code.
+// sums [n_tokens, padded_k / 32]: of each 32 values of q, which products of weights that are stored
+// unsigned take off (vnni_matmul.h), and which every product would otherwise add up again.
 struct Int8Activations {
   const int8_t* q;
   const float* scales;
+  const int32_t* sums;
   int64_t padded_k;
 };
 
@@ -50,10 +53,10 @@ struct KernelTable {
   // every table: butterflies at distance 1, 2, 4, ..., 32, then times 1/8.
   void (*rotate)(float* x, int64_t n_tokens, int64_t padded_k) noexcept;
   // Symmetric int8 per token and scale_k inputs, a multiple of 32: scale = absmax / 127,
-  // q = round-half-even(x / scale). Bit-equal in every table. A block that holds infinity or NaN
-  // gets that as its scale, and q = 0.
+  // q = round-half-even(x / scale), sums as in Int8Activations. Bit-equal in every table. A block
+  // that holds infinity or NaN gets that as its scale, and q = 0.
   void (*quantize)(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
-                   float* scales) noexcept;
+                   float* scales, int32_t* sums) noexcept;
 
   // Rounds one scale block of 16 rows: n <= the code's scale_k values each, rows `ldx` apart.
   // Bit-equal in every table. REQUIRES: a packed code, finite x within largest_weight(code).
@@ -125,6 +128,8 @@ struct KernelTable {
   // q = scale * (high + low / 254) with scale = absmax / 127; n a multiple of 16. Returns scale.
   float (*split_query)(const float* q, int n, int8_t* high, int8_t* low) noexcept;
 
+  // x = (x + y) * factor. Bit-equal in every table.
+  void (*add)(float* x, const float* y, float factor, int64_t n) noexcept;
   // x = cap * tanh(x / cap).
   void (*softcap)(float* x, int64_t n, float cap) noexcept;
   void (*float_to_bf16)(const float* x, int64_t n, uint16_t* out) noexcept;

@@ -31,7 +31,7 @@ static inline void map(const float* a, const float* b, int64_t n, float* out, Fu
                      f(V::load_partial(a + i, n - i), V::load_partial(b + i, n - i)));
 }
 
-// kernels.h has the contracts of these four.
+// kernels.h has the contracts of these five.
 template <class V>
 static void rms_norm(const float* x, const float* w, float offset, float eps, int64_t n_tokens,
                      int64_t width, float* out) {
@@ -63,6 +63,12 @@ template <class V>
 static void silu_mul(const float* gate, const float* up, int64_t n, float* out) {
   map<V>(gate, up, n, out,
          [](auto g, auto u) { return V::multiply(V::multiply(g, sigmoid<V>(g)), u); });
+}
+
+template <class V>
+static void add(float* x, const float* y, float factor, int64_t n) {
+  const auto by = V::set(factor);
+  map<V>(x, y, n, x, [&](auto a, auto b) { return V::multiply(V::add(a, b), by); });
 }
 
 template <class V>

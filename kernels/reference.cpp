@@ -28,6 +28,7 @@ const KernelTable kReferenceKernels{
     .choose_kv_levels = reference::choose_kv_levels,
     .quantize_kv = reference::quantize_kv,
     .split_query = reference::split_query,
+    .add = reference::add,
     .softcap = reference::softcap,
     .float_to_bf16 = reference::float_to_bf16,
 };

@@ -4,6 +4,7 @@
 // every other file must give the same bits. 1/8 is a power of two, so only the additions round.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "kernels/reference.h"
 #include "kernels/reference_rotation.h"
@@ -41,12 +42,14 @@ float quantize_block(const float* x, int64_t n, int8_t* q) {
 }  // namespace
 
 void quantize(const float* x, int64_t n_tokens, int64_t padded_k, int64_t scale_k, int8_t* q,
-              float* scales) noexcept {
+              float* scales, int32_t* sums) noexcept {
   for (int64_t t = 0; t < n_tokens; ++t)
     for (int64_t k = 0; k < padded_k; k += scale_k) {
       const int64_t n = std::min(scale_k, padded_k - k);
       *scales++ = quantize_block(x + t * padded_k + k, n, q + t * padded_k + k);
     }
+  for (int64_t i = 0; i < n_tokens * padded_k; i += kGroupK)
+    *sums++ = std::accumulate(q + i, q + i + kGroupK, int32_t{0});
 }
 
 }  // namespace lapidary::reference

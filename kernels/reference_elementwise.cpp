@@ -43,6 +43,10 @@ void silu_mul(const float* gate, const float* up, int64_t n, float* out) noexcep
   }
 }
 
+void add(float* x, const float* y, float factor, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) x[i] = (x[i] + y[i]) * factor;
+}
+
 void softcap(float* x, int64_t n, float cap) noexcept {
   for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>(cap * std::tanh(double{x[i]} / cap));
 }

@@ -136,7 +136,8 @@ static void multiply_few_tokens(const Task& task, int64_t first_panel, int64_t n
   for (int64_t k0 = 0; k0 < task.g.padded_k; k0 += kFewSpanK) {
     const int64_t n_k = min(kFewSpanK, task.g.padded_k - k0);
     for (int64_t t = 0; t < n_tokens; ++t)
-      sum_groups<kTimes16<V, C>>(task.input(token + t, k0), n_k, kOffset<C>, bases + t * kFewBases);
+      group_bases<kTimes16<V, C>>(task.x_sums(token + t, k0), n_k, kOffset<C>,
+                                  bases + t * kFewBases);
     for (int64_t panel = first_panel; panel < first_panel + n_panels; ++panel) {
       if (k0 == 0 && panel + 1 < first_panel + n_panels)
         prefetch(panel_parts(task.w, task.g, panel + 1).scales, task.g.panel_meta_bytes);

@@ -7,8 +7,8 @@
 
 namespace lapidary::vnni {
 
-// Tokens and inputs handled together: their int8 values stay in a 256 KiB share of L2.
-inline constexpr int64_t kTileTokens = 128;
+// Tokens and inputs handled together: their int8 values stay in a 512 KiB share of L2.
+inline constexpr int64_t kTileTokens = 256;
 inline constexpr int64_t kSpanK = 2048;
 inline constexpr int64_t kChunkK = 512;  // unpacked at once
 
@@ -207,10 +207,10 @@ static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t 
     const int64_t span_end = min(k0 + kSpanK, task.g.padded_k);
     for (int64_t t = 0; t < n_tokens; ++t)
       if constexpr (kScaleK<C> == kGroupK)
-        sum_groups(task.input(token + t, k0), span_end - k0, kOffset<C>, bases + t * kSpanBlocks);
+        group_bases(task.x_sums(token + t, k0), span_end - k0, kOffset<C>, bases + t * kSpanBlocks);
       else
-        sum_blocks<V>(task.input(token + t, k0), span_end - k0, kScaleK<C>, kStripOffset<C>,
-                      bases + t * kSpanBlocks);
+        block_bases(task.x_sums(token + t, k0), span_end - k0, kScaleK<C>, kStripOffset<C>,
+                    bases + t * kSpanBlocks);
     for (int64_t panel = first_panel; panel <= last_panel; panel += kStripPanels) {
       if (k0 == 0) {
         std::memset(y, 0, static_cast<size_t>(n_tokens) * sizeof y[0]);

@@ -63,46 +63,41 @@ struct Task {
   const float* x_scales(int64_t token, int64_t block) const {
     return x.scales + token * g.n_scale_blocks + block;
   }
+  const int32_t* x_sums(int64_t token, int64_t k) const {
+    return x.sums + (token * x.padded_k + k) / kGroupK;
+  }
 };
 
 }  // namespace
 
-// bases[group] = -offset * sum of x over the group's 32 inputs, for n_k inputs, a multiple of 64;
+// bases[group] = -offset times the sum of the group's 32 inputs, for n_k inputs, a multiple of 64;
 // with kOddTimes16 every second one is sixteen times that. Writes groups by fours, so bases wants
 // room for kGroupsTogether - 2 more than there are.
 inline constexpr int kGroupsTogether = 4;
 template <bool kOddTimes16 = false>
-static inline void sum_groups(const int8_t* x, int64_t n_k, int offset, int32_t* bases) {
+static inline void group_bases(const int32_t* sums, int64_t n_k, int offset, int32_t* bases) {
   const int odd = kOddTimes16 ? 16 * offset : offset;
   const __m128i factors = _mm_setr_epi32(-offset, -odd, -offset, -odd);
-  const __m256i ones = _mm256_set1_epi8(1), word_ones = _mm256_set1_epi16(1);
-  for (int64_t k = 0; k < n_k; k += kGroupsTogether * kGroupK) {
-    __m256i sums[kGroupsTogether] = {};
-    const int n_groups = k + kTileK < n_k ? kGroupsTogether : kTileGroups;
-    for (int group = 0; group < n_groups; ++group) {
-      const auto* p = reinterpret_cast<const __m256i*>(x + k + group * kGroupK);
-      sums[group] = _mm256_madd_epi16(_mm256_maddubs_epi16(ones, _mm256_loadu_si256(p)), word_ones);
-    }
-    const __m256i four =
-        _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
-    const __m128i totals =
-        _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(bases + k / kGroupK),
-                     _mm_mullo_epi32(totals, factors));
+  const int64_t n = n_k / kGroupK;
+  for (int64_t group = 0; group < n; group += kGroupsTogether) {
+    const auto* p = reinterpret_cast<const __m128i*>(sums + group);
+    const __m128i four = group + 2 < n ? _mm_loadu_si128(p) : _mm_loadl_epi64(p);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bases + group), _mm_mullo_epi32(four, factors));
   }
 }
 
-// The same over scale blocks of sum_k inputs, 64 or more.
-template <class V>
-static inline void sum_blocks(const int8_t* x, int64_t n_k, int64_t sum_k, int offset,
-                              int32_t* bases) {
-  const auto ones = V::set(0x01010101);
-  for (int64_t block = 0; block * sum_k < n_k; ++block) {
-    auto sum = V::set(0);
-    const int64_t end = min((block + 1) * sum_k, n_k);
-    for (int64_t k = block * sum_k; k < end; k += V::kBytes)
-      sum = V::dot(sum, ones, V::load(reinterpret_cast<const uint8_t*>(x + k)));
-    bases[block] = -offset * V::sum(sum);
+// The same over scale blocks of block_k inputs, 64 or more.
+static inline void block_bases(const int32_t* sums, int64_t n_k, int64_t block_k, int offset,
+                               int32_t* bases) {
+  for (int64_t k = 0; k < n_k; k += block_k) {
+    const int64_t n = min(block_k, n_k - k) / kGroupK;
+    __m128i four = _mm_setzero_si128();
+    for (int64_t group = 0; group < n; group += kGroupsTogether) {
+      const auto* p = reinterpret_cast<const __m128i*>(sums + k / kGroupK + group);
+      four = _mm_add_epi32(four, group + 2 < n ? _mm_loadu_si128(p) : _mm_loadl_epi64(p));
+    }
+    const __m128i pair = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    *bases++ = -offset * (_mm_cvtsi128_si32(pair) + _mm_extract_epi32(pair, 1));
   }
 }
 

@@ -196,11 +196,8 @@ void Forward::dense_mlp(int layer) {
 
 void Forward::finish_layer(int layer) {
   const float scalar = config_.layer_scalar ? model_.layers[layer].scalar : 1.0f;
-  pool_.run(n(), [&](int64_t t) {
-    join_branch(t);
-    float* h = workspace_.hidden.row(t, config_.d_model);
-    for (int i = 0; i < config_.d_model; ++i) h[i] *= scalar;
-  });
+  LAPIDARY_CHECK(branch_norm_);
+  pool_.run(n(), [&](int64_t t) { join_branch(t, scalar); });
   branch_norm_ = nullptr;
 }
 
@@ -211,13 +208,12 @@ void Forward::norm(int64_t t, AlignedBuffer<float>& x, const std::vector<float>&
                     config_.norm_eps, 1, width, out.row(t, width));
 }
 
-void Forward::join_branch(int64_t t) {
+void Forward::join_branch(int64_t t, float factor) {
   if (!branch_norm_) return;
   Workspace& ws = workspace_;
   if (config_.sandwich_norms) norm(t, ws.branch, *branch_norm_, ws.branch);
-  float* h = ws.hidden.row(t, config_.d_model);
-  const float* b = ws.branch.row(t, config_.d_model);
-  for (int i = 0; i < config_.d_model; ++i) h[i] += b[i];
+  kernels_.add(ws.hidden.row(t, config_.d_model), ws.branch.row(t, config_.d_model), factor,
+               config_.d_model);
 }
 
 }  // namespace lapidary

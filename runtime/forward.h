@@ -99,7 +99,8 @@ class Forward {
             AlignedBuffer<float>& out);
   // The branch at hand waits to be added, through this norm where the model has norms on outputs.
   void leave_branch(const std::vector<float>& norm) { branch_norm_ = &norm; }
-  void join_branch(int64_t t);  // hidden += the branch that waits, if any, of row t
+  // hidden = (hidden + the branch that waits) * factor for row t; nothing if none waits.
+  void join_branch(int64_t t, float factor = 1.0f);
 
   struct PageToPack {
     const Sequence* sequence;

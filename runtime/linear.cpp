@@ -13,9 +13,9 @@ namespace {
 // handing it over costs; four keep the tail of a run short enough on large ones.
 constexpr int64_t kPanelsPerItem = 4;
 constexpr int64_t kRowsPerItem = kPanelsPerItem * kPanelRows;
-// Tokens whose gate and up outputs lie in L2 until they are activated: 72 KiB. A multiple of what
+// Tokens whose gate and up outputs lie in L2 until they are activated: 144 KiB. A multiple of what
 // the matrix kernels handle together.
-constexpr int64_t kGatedTokens = 128;
+constexpr int64_t kGatedTokens = 256;
 // Tokens whose two rows lie in L1 until they are added: 16 KiB.
 constexpr int64_t kTwiceTokens = 32;
 
@@ -56,6 +56,7 @@ Linear::Linear(const KernelTable& kernels, ThreadPool& pool, InputBits bits, Gat
     form.q = AlignedBuffer<int8_t>(n_parts * sizes.n_floats);
     // Every row starts its own block, so a row may have one more than its share.
     form.scales = AlignedBuffer<float>(n_parts * (sizes.n_floats / form.scale_k + sizes.n_rows));
+    form.sums = AlignedBuffer<int32_t>(n_parts * sizes.n_floats / kGroupK);
   }
   jobs_.reserve(static_cast<size_t>(sizes.n_products));
 }
@@ -109,6 +110,7 @@ void Linear::quantize_row(const float* x, Form& form, int64_t t) const {
   const bool twice = bits_ == InputBits::kTwice8;
   int8_t* const q = form.q.row(twice ? 2 * t : t, width_);
   float* scales = form.scales.row(twice ? 2 * t : t, n_scales(form));
+  int32_t* const sums = form.sums.row(twice ? 2 * t : t, n_sums());
   for (int64_t k = 0; k < width_; k += kWidestScaleK) {
     const int64_t n = std::min(kWidestScaleK, width_ - k), given = std::min(n, k_ - k);
     const bool copied = form.rotated || twice || given < n;
@@ -117,12 +119,14 @@ void Linear::quantize_row(const float* x, Form& form, int64_t t) const {
       std::fill(block + given, block + n, 0.0f);
     }
     if (form.rotated) kernels_.rotate(block, 1, n);
-    kernels_.quantize(copied ? block : x + k, 1, n, form.scale_k, q + k, scales);
+    kernels_.quantize(copied ? block : x + k, 1, n, form.scale_k, q + k, scales,
+                      sums + k / kGroupK);
     if (twice) {
       for (int64_t first = 0; first < n; first += form.scale_k)
         for (int64_t i = first; i < std::min(first + form.scale_k, n); ++i)
           block[i] -= static_cast<float>(q[k + i]) * scales[first / form.scale_k];
-      kernels_.quantize(block, 1, n, form.scale_k, q + width_ + k, scales + n_scales(form));
+      kernels_.quantize(block, 1, n, form.scale_k, q + width_ + k, scales + n_scales(form),
+                        sums + n_sums() + k / kGroupK);
     }
     scales += ceil_div(n, form.scale_k);
   }
@@ -139,8 +143,10 @@ void Linear::repeat_row(int64_t from, int64_t to) {
     }
     const int64_t n_parts = bits_ == InputBits::kTwice8 ? 2 : 1;
     const int64_t n_values = n_parts * width_, n_here = n_parts * n_scales(form);
+    const int64_t n_groups = n_parts * n_sums();
     std::copy_n(form.q.row(from, n_values), n_values, form.q.row(to, n_values));
     std::copy_n(form.scales.row(from, n_here), n_here, form.scales.row(to, n_here));
+    std::copy_n(form.sums.row(from, n_groups), n_groups, form.sums.row(to, n_groups));
   }
 }
 
@@ -211,7 +217,7 @@ void Linear::run_rows(const MatrixView& w, int64_t first_panel, int64_t n_panels
   }
   const int64_t row = bits_ == InputBits::kTwice8 ? 2 * first_row : first_row;
   const Int8Activations input{form.q.row(row, width_), form.scales.row(row, n_scales(form)),
-                              width_};
+                              form.sums.row(row, n_sums()), width_};
   if (bits_ == InputBits::kTwice8)
     run_twice(w, first_panel, n_panels, input, n_rows, y, ldy);
   else
@@ -229,7 +235,7 @@ void Linear::run_twice(const MatrixView& w, int64_t first_panel, int64_t n_panel
     for (int64_t t0 = 0; t0 < n_rows; t0 += kTwiceTokens) {
       const int64_t n_tokens = std::min(kTwiceTokens, n_rows - t0);
       const Int8Activations here{x.q + 2 * t0 * x.padded_k, x.scales + 2 * t0 * x_scales,
-                                 x.padded_k};
+                                 x.sums + 2 * t0 * x.padded_k / kGroupK, x.padded_k};
       // Kernels index outputs by the matrix's row: shift the scratch accordingly.
       kernels_.matmul_int8(w, panel, n_here, here, 2 * n_tokens, both - row, kRowsPerItem);
       for (int64_t t = 0; t < n_tokens; ++t) {

@@ -126,6 +126,7 @@ class Linear {
     AlignedBuffer<float> floats;
     AlignedBuffer<int8_t> q;
     AlignedBuffer<float> scales;
+    AlignedBuffer<int32_t> sums;  // of q, as Int8Activations wants them
   };
   struct Job {
     const Product* product;
@@ -135,6 +136,7 @@ class Linear {
   Form& form_for(const MatrixView& w);
   void quantize_row(const float* x, Form& form, int64_t t) const;
   int64_t n_scales(const Form& form) const;  // of one int8 row
+  int64_t n_sums() const { return width_ / kGroupK; }
   void run_twice(const MatrixView& w, int64_t first_panel, int64_t n_panels,
                  const Int8Activations& x, int64_t n_rows, float* y, int64_t ldy);
   void run_panels(const Product& product, int64_t first_panel, int64_t n_panels);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "kernels/kernels.h"
 #include "tests/kernels/random_values.h"
@@ -22,13 +23,16 @@ class Activations : public testing::TestWithParam<const KernelTable*> {
   struct Quantized {
     std::vector<int8_t> q;
     std::vector<float> scales;
+    std::vector<int32_t> sums;
   };
   static Quantized quantize(const KernelTable& table, const std::vector<float>& x, int64_t n_tokens,
                             int64_t scale_k = 512) {
     const int64_t width = static_cast<int64_t>(x.size()) / n_tokens;
     Quantized out{std::vector<int8_t>(x.size(), 99),
-                  std::vector<float>(size_t(n_tokens * ((width + scale_k - 1) / scale_k)), -1.0f)};
-    table.quantize(x.data(), n_tokens, width, scale_k, out.q.data(), out.scales.data());
+                  std::vector<float>(size_t(n_tokens * ((width + scale_k - 1) / scale_k)), -1.0f),
+                  std::vector<int32_t>(x.size() / kGroupK, -1)};
+    table.quantize(x.data(), n_tokens, width, scale_k, out.q.data(), out.scales.data(),
+                   out.sums.data());
     return out;
   }
 };
@@ -67,6 +71,10 @@ TEST_P(Activations, QuantizationGivesTheReferencesBits) {
                       expected = quantize(reference(), x, 3, scale_k);
       EXPECT_EQ(got.q, expected.q);
       EXPECT_EQ(got.scales, expected.scales);
+      for (size_t i = 0; i < got.sums.size(); ++i) {
+        const auto group = got.q.begin() + std::ptrdiff_t(i * kGroupK);
+        EXPECT_EQ(got.sums[i], std::accumulate(group, group + kGroupK, 0));
+      }
     }
 }
 

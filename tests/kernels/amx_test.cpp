@@ -50,7 +50,7 @@ struct Input {
     std::mt19937 engine(seed);
     for (int8_t& value : q) value = static_cast<int8_t>(int(engine() % 255) - 127);
     for (float& scale : scales) scale = 1e-3f * float(1 + engine() % 1000);
-    view = {q.data(), scales.data(), width};
+    view = {q.data(), scales.data(), nullptr, width};  // signed products take no sums off
   }
 };
 

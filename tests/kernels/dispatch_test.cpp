@@ -25,7 +25,7 @@ TEST(Dispatch, EveryEntryOfEveryTableIsFilled) {
     EXPECT_TRUE(table->rotate && table->quantize && table->matmul_float && table->matmul_int8);
     EXPECT_TRUE(table->dequantize_rows && table->rms_norm && table->rope && table->gelu_mul);
     EXPECT_TRUE(table->attend_page && table->merge_attention && table->finish_attention);
-    EXPECT_TRUE(table->silu_mul && table->softcap && table->float_to_bf16);
+    EXPECT_TRUE(table->silu_mul && table->add && table->softcap && table->float_to_bf16);
     EXPECT_TRUE(table->add_outer_products);
   }
 }

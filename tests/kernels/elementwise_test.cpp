@@ -158,6 +158,20 @@ TEST_P(Elementwise, ActivationsMultiplyByUpAtAnyLengthAndInPlace) {
   }
 }
 
+TEST_P(Elementwise, AddRoundsTheSumThenTheProduct) {
+  for (const size_t n : {1, 7, 8, 16, 37, 192}) {
+    const std::vector<float> before = random_floats(n, 11), y = random_floats(n, 12);
+    for (const float factor : {1.0f, 0.3f}) {
+      std::vector<float> x = before;
+      table().add(x.data(), y.data(), factor, int64_t(n));
+      for (size_t i = 0; i < n; ++i) {
+        const float sum = before[i] + y[i];
+        EXPECT_EQ(x[i], sum * factor);
+      }
+    }
+  }
+}
+
 TEST_P(Elementwise, SoftcapIsAccurateNearZeroAndSaturates) {
   std::vector<float> x;
   for (float v = 1e-6f; v < 1e6f; v *= 1.003f) {

@@ -9,6 +9,7 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
+#include <numeric>
 #include <random>
 
 #include "formats/dtype.h"
@@ -73,7 +74,10 @@ void run(benchmark::State& state, const Case& c) {
   std::vector<int8_t> q(x.size());
   std::vector<float> scales(size_t(c.n_tokens * n_scales), 0.01f);
   for (size_t i = 0; i < q.size(); ++i) q[i] = static_cast<int8_t>(i * 37 % 255 - 127);
-  const Int8Activations input{q.data(), scales.data(), kWidth};
+  std::vector<int32_t> sums;
+  for (auto group = q.begin(); group != q.end(); group += kGroupK)
+    sums.push_back(std::accumulate(group, group + kGroupK, 0));
+  const Int8Activations input{q.data(), scales.data(), sums.data(), kWidth};
   for (auto _ : state) {
     for (int64_t panel = 0; panel < n_panels(w.view); panel += kPanelsPerCall)
       if (c.int8)

@@ -41,9 +41,11 @@ std::vector<float> multiply(const KernelTable& table, const RandomMatrix& w,
 struct Int8Input {
   std::vector<int8_t> q;
   std::vector<float> scales;
+  std::vector<int32_t> sums;
   int64_t width, n_scales;  // of a token
   Int8Activations view(int64_t token = 0) const {
-    return {q.data() + token * width, scales.data() + token * n_scales, width};
+    return {q.data() + token * width, scales.data() + token * n_scales,
+            sums.data() + token * width / kGroupK, width};
   }
 };
 
@@ -53,9 +55,9 @@ Int8Input quantized(Code code, const std::vector<float>& x, int64_t n_tokens) {
                 scale_k = std::max(32, traits(code).scale_k);
   const int64_t n_scales = (width + scale_k - 1) / scale_k;
   Int8Input out{std::vector<int8_t>(x.size()), std::vector<float>(size_t(n_tokens * n_scales)),
-                width, n_scales};
+                std::vector<int32_t>(x.size() / kGroupK), width, n_scales};
   available_kernels().front()->quantize(x.data(), n_tokens, width, scale_k, out.q.data(),
-                                        out.scales.data());
+                                        out.scales.data(), out.sums.data());
   return out;
 }
 
@@ -194,8 +196,10 @@ TEST_P(Matmul, Int8SurvivesTheLargestIntegers) {
     const PackedGeometry g = packed_geometry(code, 16, 2112);
     std::memset(codes, traits(code).bits == 8 ? 0x80 : 0, size_t(g.code_bytes));
     Int8Input x{std::vector<int8_t>(2 * 2112, -127),
-                std::vector<float>(size_t(2 * g.n_scale_blocks), 1.0f), 2112, g.n_scale_blocks};
+                std::vector<float>(size_t(2 * g.n_scale_blocks), 1.0f),
+                std::vector<int32_t>(2 * 2112 / kGroupK, -127 * kGroupK), 2112, g.n_scale_blocks};
     for (size_t i = 2112; i < x.q.size(); ++i) x.q[i] = i % 2 ? 127 : -127;
+    for (size_t i = 2112 / kGroupK; i < x.sums.size(); ++i) x.sums[i] = 0;
     EXPECT_EQ(multiply(table(), w, x, 2), multiply(reference(), w, x, 2)) << code_name(code);
   }
 }

@@ -29,10 +29,11 @@ std::vector<float> product(const MatrixView& w, const std::vector<float>& x, int
   const auto add_int8 = [&] {  // y += W int8(input), input = what int8 has left of it
     std::vector<int8_t> q(input.size());
     std::vector<float> scales(static_cast<size_t>(n_tokens * ((width + scale_k - 1) / scale_k)));
+    std::vector<int32_t> sums(input.size() / kGroupK);
     std::vector<float> part(y.size());
-    table.quantize(input.data(), n_tokens, width, scale_k, q.data(), scales.data());
-    table.matmul_int8(w, 0, n_panels(w), {q.data(), scales.data(), width}, n_tokens, part.data(),
-                      w.rows);
+    table.quantize(input.data(), n_tokens, width, scale_k, q.data(), scales.data(), sums.data());
+    table.matmul_int8(w, 0, n_panels(w), {q.data(), scales.data(), sums.data(), width}, n_tokens,
+                      part.data(), w.rows);
     for (size_t i = 0; i < y.size(); ++i) y[i] += part[i];
     for (int64_t t = 0; t < n_tokens; ++t)
       for (int64_t k = 0; k < width; ++k)
