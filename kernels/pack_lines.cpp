@@ -153,21 +153,6 @@ void pack_group_multipliers(const PackedGeometry& g, int64_t group, const int8_t
   }
 }
 
-void unpack_group_multipliers(const PackedGeometry& g, int64_t group, const uint8_t* meta,
-                              int8_t* multipliers) noexcept {
-  const uint8_t* const nibbles = meta + g.n_scale_blocks * kPanelRows * 2;
-  const uint8_t* const signs = nibbles + g.n_groups * (kPanelRows / 2);
-  const uint8_t* const fifths = signs + g.n_groups * (kPanelRows / 8);
-  const bool has_fifths = traits(g.code).max_multiplier > 15;
-  for (int row = 0; row < kPanelRows; ++row) {
-    const int64_t mask_byte = group * (kPanelRows / 8) + row / 8;
-    int magnitude = nibbles[group * (kPanelRows / 2) + row / 2] >> (row % 2 * 4) & 15;
-    if (has_fifths) magnitude |= (fifths[mask_byte] >> (row % 8) & 1) << 4;
-    multipliers[row] =
-        static_cast<int8_t>(signs[mask_byte] >> (row % 8) & 1 ? -magnitude : magnitude);
-  }
-}
-
 uint8_t padding_index(Code code) noexcept {
   if (traits(code).is_trellis) return 0;
   const std::span<const int8_t> table = levels(code);

@@ -11,6 +11,11 @@
 
 namespace lapidary {
 
+// Where weight (row, k) of a panel lies in lines [k / 4][16 rows][4].
+constexpr int64_t line_index(int64_t row, int64_t k) {
+  return k / 4 * (4 * kPanelRows) + row * 4 + k % 4;
+}
+
 inline constexpr int kTileLineBytes = kPanelRows * kTileK;  // indices of a tile, one per byte
 
 // `lines` [16 lines][16 rows][4] are the indices of one tile; out [tile_bytes].
@@ -23,9 +28,6 @@ void unpack_tile_lines(Code code, const uint8_t* tile, uint8_t* lines) noexcept;
 // REQUIRES: a two-level code, magnitudes within its max_multiplier.
 void pack_group_multipliers(const PackedGeometry& g, int64_t group, const int8_t* multipliers,
                             uint8_t* meta) noexcept;
-// The way back.
-void unpack_group_multipliers(const PackedGeometry& g, int64_t group, const uint8_t* meta,
-                              int8_t* multipliers) noexcept;
 
 // The index that stands for nothing: of the level nearest zero, as pack_panel pads with.
 uint8_t padding_index(Code code) noexcept;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/pack_lines.h"
+#include "kernels/panel.h"
 
 namespace lapidary {
 namespace {
@@ -46,6 +47,16 @@ void PanelStore::put_scales(const StripBlock& block, int row, const float* scale
   uint16_t stored[kPanelRows];
   for (int r = 0; r < kPanelRows; ++r) stored[r] = float_to_scale(ScaleType::kF16, scales[r]);
   std::memcpy(scales_at(*this, block, row), stored, sizeof stored);
+}
+
+void PanelStore::get_multipliers(const StripBlock& block, int row, int group,
+                                 int8_t* multipliers) const {
+  MatrixView stored;
+  stored.code = g.code;
+  stored.codes = codes.data();
+  stored.meta = meta.data();
+  decode_multipliers(g, panel_parts(stored, g, panel_of(*this, block, row)),
+                     block.first_k / kGroupK + group, multipliers);
 }
 
 void PanelStore::get_scales(const StripBlock& block, int row, float* scales) const {

@@ -72,6 +72,8 @@ struct PanelStore {
   // The block's scales of that panel, [16], and the panel's meta for what else lies there.
   void put_scales(const StripBlock& block, int row, const float* scales) const;
   void get_scales(const StripBlock& block, int row, float* scales) const;
+  // The signed multipliers of one group of the block, [16]; 1 in one-level codes.
+  void get_multipliers(const StripBlock& block, int row, int group, int8_t* multipliers) const;
   uint8_t* meta_of(const StripBlock& block, int row) const;
 };
 

@@ -8,6 +8,7 @@
 #include "formats/ggml_blocks.h"
 #include "kernels/kernels.h"
 #include "quantize/lattice.h"
+#include "quantize/tensor_plan.h"
 
 namespace lapidary {
 namespace {
@@ -104,8 +105,7 @@ void Calibrator::layer(int index) {
 // and to them errors of all inputs count alike: that is what damping adds to H.
 void Calibrator::head() {
   const Model& model = walk_.model();
-  const size_t tensor =
-      index_.at(model.config().tied_head ? "model.embed_tokens.weight" : "lm_head.weight");
+  const size_t tensor = index_.at(head_name(model.config()));
   if (!is_wanted(tensor)) return;
   store_.load(tensor);
   walk_.load_rest();

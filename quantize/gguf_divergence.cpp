@@ -32,14 +32,15 @@ class ThroughBlocks : public ModelSource {
   std::string describe() const override { return source_.describe(); }
 
   void read_rows(size_t index, int64_t first, int64_t count, std::span<float> out) const override {
-    source_.read_rows(index, first, count, out);
     const SourceTensor& t = tensors()[index];
     const auto type = types_.find(t.name);
-    if (type == types_.end() || !is_block_type(type->second)) return;
+    const bool in_blocks = type != types_.end() && is_block_type(type->second);
+    const auto file = files_.find(t.name);
+    if (!in_blocks || file == files_.end()) source_.read_rows(index, first, count, out);
+    if (!in_blocks) return;
     const auto width = static_cast<size_t>(t.k());
     const auto row_bytes = static_cast<size_t>(block_bytes(type->second, t.k()));
     std::vector<uint8_t> blocks(static_cast<size_t>(count) * row_bytes);
-    const auto file = files_.find(t.name);
     if (file != files_.end())
       file->second.read_at(static_cast<uint64_t>(first) * row_bytes, blocks);
     pool_.run(count, [&](int64_t row) {

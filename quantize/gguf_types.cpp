@@ -4,7 +4,6 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "formats/error.h"
@@ -75,16 +74,16 @@ double type_error(const ModelSource& source, size_t tensor, GgmlType type, Threa
 
 class Chooser {
  public:
-  Chooser(const ModelSource& source, const GgufTypeOptions& options, GgufTypes* result,
-          const Events& events)
+  Chooser(const ModelSource& source, const GgufTypeOptions& options,
+          std::map<std::string, GgmlType>* types, const Events& events)
       : source_(source),
         options_(options),
-        types_(result->types),
-        result_(*result),
+        types_(*types),
         events_(events),
         pool_(options.n_threads) {}
 
-  void run(const std::string& base) {
+  // Gives what was measured of the choice under a limit.
+  std::optional<double> run(const std::string& base) {
     if (!options_.max_kld) open_bytes();
     ProbeOptions probe;
     probe.base = base;
@@ -110,10 +109,9 @@ class Chooser {
     std::erase_if(open_, [&](const std::string& name) { return !packable.contains(name); });
     for (size_t i = 0; i < source_.tensors().size(); ++i) index_[source_.tensors()[i].name] = i;
     for (const TensorCosts& cost : costs_) add_menu(cost);
-    if (options_.max_kld)
-      choose_within_kld(probe);
-    else
-      choose_within_bytes(open_bytes());
+    if (options_.max_kld) return choose_within_kld(probe);
+    choose_within_bytes(open_bytes());
+    return std::nullopt;
   }
 
   // A matrix that the budget decides.
@@ -184,7 +182,7 @@ class Chooser {
     set_types(selection);
   }
 
-  void choose_within_kld(const ProbeOptions& probe) {
+  std::optional<double> choose_within_kld(const ProbeOptions& probe) {
     KldLimit limit(*options_.max_kld, [this](const Selection& s) { return predicted(s); });
     const auto choose = [&] {
       if (auto selection = limit.choose(menu_)) return *selection;
@@ -204,18 +202,13 @@ class Chooser {
     };
     const KldLimit::Choice choice = limit.settle(menu_, selection, measure, choose, events_);
     set_types(choice.selection);
-    result_.measured_kld = choice.measured;
+    return choice.measured;
   }
 
-  // Divergence of all together, as tensor_costs.h has it.
   double predicted(const Selection& selection) const {
-    double sum = 0, squares = 0;
-    for (size_t i = 0; i < costs_.size(); ++i) {
-      const double error = errors_[i][selection[i]];
-      sum += costs_[i].quadratic * error;
-      squares += costs_[i].flip_square(error);
-    }
-    return sum + std::sqrt(squares);
+    std::vector<double> errors;
+    for (size_t i = 0; i < costs_.size(); ++i) errors.push_back(errors_[i][selection[i]]);
+    return predict(costs_, errors);
   }
 
   void set_types(const Selection& selection) {
@@ -230,7 +223,6 @@ class Chooser {
   const ModelSource& source_;
   const GgufTypeOptions& options_;
   std::map<std::string, GgmlType>& types_;
-  GgufTypes& result_;
   const Events& events_;
   ThreadPool pool_;
   std::set<std::string> open_;
@@ -247,7 +239,7 @@ GgufTypes choose_gguf_types(const ModelSource& source, const std::string& source
                             const GgufTypeOptions& options, const Events& events) {
   GgufTypes result;
   std::map<std::string, GgmlType>& types = result.types;
-  Chooser chooser(source, options, &result, events);
+  Chooser chooser(source, options, &types, events);
   std::vector<bool> used(options.keep.size());
   for (const SourceTensor& t : source.tensors()) {
     if (!traits(t.code).is_float)
@@ -276,7 +268,7 @@ GgufTypes choose_gguf_types(const ModelSource& source, const std::string& source
            options.keep[i].first);
   if (options.has_budget()) {
     const ExactModel exact(source, source_path, options.scratch, events);
-    chooser.run(exact.path());
+    result.measured_kld = chooser.run(exact.path());
   }
   return result;
 }

@@ -40,11 +40,10 @@ struct GgufTypes {
   std::optional<double> measured_kld;     // under max_kld, where a choice was measured within it
 };
 
-// Rows that are not whole blocks take the
-// next fitting type; projections that every token passes through have 8 bits at least, unless a
-// pattern or the budget says otherwise. `source_path` names what `source` reads. Throws kUsage for
-// a budget below the smallest types, a limit that the largest exceed, for patterns that match
-// nothing and for packed sources.
+// Rows that are not whole blocks take the next fitting type; projections that every token passes
+// through have 8 bits at least, unless a pattern or the budget says otherwise. `source_path` names
+// what `source` reads. Throws kUsage for a budget below the smallest types, a limit that the
+// largest exceed, for patterns that match nothing and for packed sources.
 GgufTypes choose_gguf_types(const ModelSource& source, const std::string& source_path,
                             const GgufTypeOptions& options, const Events& events);
 

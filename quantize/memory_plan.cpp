@@ -7,6 +7,7 @@
 #include "formats/error.h"
 #include "quantize/hidden_states.h"
 #include "quantize/round_tensor.h"
+#include "quantize/tensor_plan.h"
 
 namespace lapidary {
 namespace {
@@ -95,7 +96,7 @@ MemoryPlan plan_calibration_memory(const ModelSource& source, const std::vector<
     if (name.starts_with(kPrefix)) {
       const size_t l = std::stoul(name.substr(kPrefix.size()));
       if (l < config.layers.size()) add_tensor(source.tensors()[i], entries[i], &stages[l]);
-    } else if (name == (config.tied_head ? "model.embed_tokens.weight" : "lm_head.weight")) {
+    } else if (name == head_name(config)) {
       add_tensor(source.tensors()[i], entries[i], &stages.back());
     }
   }

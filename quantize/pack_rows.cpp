@@ -53,7 +53,7 @@ struct Strip {
     if (traits(code).is_trellis) return;
     const uint8_t index = padding_index(code);
     for (int64_t k = used; k < width; ++k)
-      for (int r = 0; r < kPanelRows; ++r) lines[k / 4 * 64 + r * 4 + k % 4] = index;
+      for (int r = 0; r < kPanelRows; ++r) lines[line_index(r, k)] = index;
     for (int64_t line = 0; n_rows < kPanelRows && line < width / 4; ++line)
       std::fill_n(lines + line * 64 + n_rows * 4, (kPanelRows - n_rows) * 4, index);
   }
@@ -81,8 +81,7 @@ void keep_lattices(Code code, Code stored, const Strip& strip, int64_t block, in
     rounded->errors[r] = 0;
     for (int i = 0; i < n; ++i) {
       const int level = lattice->levels[static_cast<size_t>(i)];
-      rounded->indices[i / 4 * 64 + r * 4 + i % 4] =
-          static_cast<uint8_t>(level - levels(code).front());
+      rounded->indices[line_index(r, i)] = static_cast<uint8_t>(level - levels(code).front());
       const float difference = x[static_cast<size_t>(i)] - scale * static_cast<float>(level);
       rounded->errors[r] += difference * difference;
     }
@@ -109,7 +108,7 @@ double error_on_padding(Code code, const Strip& strip, int64_t tile, int64_t blo
     float difference[kTileK];
     for (int64_t i = 0; i < kTileK; ++i) {
       const int64_t k = tile + i;
-      int integer = integers[i / 4 * 64 + r * 4 + i % 4];
+      int integer = integers[line_index(r, i)];
       if (two_level) integer *= rounded.multipliers[(block + i) / kGroupK][r];
       difference[i] = strip.x[r * strip.width + k] - scale * static_cast<float>(integer);
     }
@@ -217,7 +216,7 @@ RoundingLoss pack_table_records(const RowTableGeometry& g, const FloatRows& reco
     for (int r = 0; r < count; ++r) {
       RecordIntegers& record = integers[static_cast<size_t>(r)];
       uint8_t* const indices = record.indices.data() + k;
-      for (int64_t i = 0; i < n; ++i) indices[i] = strip.lines[i / 4 * 64 + r * 4 + i % 4];
+      for (int64_t i = 0; i < n; ++i) indices[i] = strip.lines[line_index(r, i)];
       record.scales[static_cast<size_t>(k / scale_k)] = rounded.scales[r];
       for (int64_t at = 0; two_level && at < n; at += kGroupK)
         record.multipliers[static_cast<size_t>((k + at) / kGroupK)] =

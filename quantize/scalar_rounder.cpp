@@ -112,9 +112,7 @@ void ScalarRounder::choose(const StripBlock& block, Choice* best) {
 
 void ScalarRounder::store_levels(const StripBlock& block, int n_used, const Choice& choice) {
   const PackedGeometry& g = store_.g;
-  uint8_t index_of[256];  // by level + 128
-  const auto table = levels(g.code);
-  for (size_t i = 0; i < table.size(); ++i) index_of[table[i] + 128] = static_cast<uint8_t>(i);
+  const scalar::LevelIndices index_of(g.code);
   const uint8_t padding = padding_index(g.code);
   for (int first = 0; first < block.n_rows; first += kPanelRows) {
     const int n_rows = std::min(kPanelRows, block.n_rows - first);
@@ -122,8 +120,8 @@ void ScalarRounder::store_levels(const StripBlock& block, int n_used, const Choi
       alignas(64) uint8_t lines[kTileLineBytes];
       for (int k = tile; k < tile + kTileK; ++k)
         for (int r = 0; r < kPanelRows; ++r)
-          lines[(k - tile) / 4 * 64 + r * 4 + k % 4] =
-              k < n_used && r < n_rows ? index_of[choice.levels[k][first + r] + 128] : padding;
+          lines[line_index(r, k - tile)] =
+              k < n_used && r < n_rows ? index_of[choice.levels[k][first + r]] : padding;
       store_.put_lines(block, first, tile, lines);
     }
   }

@@ -1,7 +1,7 @@
 // One scale block of 64 rows under error feedback: scales tried, columns rounded one by one.
 //
-// The inner loops of scalar_rounder.cpp: 64 rows side by side, so that
-// the compiler's vectors do the work.
+// The inner loops of scalar_rounder.cpp: 64 rows side by side, so that the compiler's vectors do
+// the work.
 #pragma once
 
 #include <algorithm>
@@ -22,6 +22,19 @@ struct Choice {
   alignas(64) float losses[kRows];  // sum of D_j (target - value)^2
   alignas(64) int8_t multipliers[kMostGroups][kRows];
   alignas(64) int8_t levels[kMostBlockK][kRows];
+};
+
+// Which index a level of a scalar code has.
+class LevelIndices {
+ public:
+  explicit LevelIndices(Code code) {
+    const std::span<const int8_t> table = levels(code);
+    for (size_t i = 0; i < table.size(); ++i) of_[table[i] + 128] = static_cast<uint8_t>(i);
+  }
+  uint8_t operator[](int level) const { return of_[level + 128]; }
+
+ private:
+  uint8_t of_[256] = {};
 };
 
 struct Levels {

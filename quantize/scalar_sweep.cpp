@@ -18,10 +18,9 @@ using scalar::kRows, scalar::kPanels, scalar::RowFloats;
 class TileSweep {
  public:
   TileSweep(const PanelStore& store, const SweepBlock& batch)
-      : store_(store), batch_(batch), table_(levels(store.g.code)) {
+      : store_(store), batch_(batch), table_(levels(store.g.code)), index_of_(store.g.code) {
     const RoundingRule rule = rounding_rule(store.g.code, true);
     nearest_ = {rule.low, rule.high, rule.is_w3};
-    for (size_t i = 0; i < table_.size(); ++i) index_of_[table_[i] + 128] = static_cast<uint8_t>(i);
     n_panels_ = (batch.n_rows + kPanelRows - 1) / kPanelRows;
   }
 
@@ -48,15 +47,13 @@ class TileSweep {
 
  private:
   void load() {
-    const PackedGeometry& g = store_.g;
-    const int scale_k = traits(g.code).scale_k;
+    const int scale_k = traits(store_.g.code).scale_k;
     for (int panel = 0; panel < n_panels_; ++panel) {
       const int row = panel * kPanelRows;
       uint8_t* const lines = lines_[panel];
       store_.get_lines(place_, row, 0, lines);
       for (int k = 0; k < kTileK; ++k)
-        for (int r = 0; r < kPanelRows; ++r)
-          levels_[k][row + r] = table_[lines[k / 4 * 64 + r * 4 + k % 4]];
+        for (int r = 0; r < kPanelRows; ++r) levels_[k][row + r] = table_[lines[line_index(r, k)]];
       for (int group = 0; group < kTileK / kGroupK; ++group) {
         StripBlock at = place_;
         at.first_k += group * kGroupK;
@@ -65,16 +62,13 @@ class TileSweep {
         else
           std::copy_n(steps_[0] + row, kPanelRows, steps_[group] + row);
       }
-      for (int group = 0; group < kTileK / kGroupK && traits(g.code).multiplier_bits > 0; ++group) {
+      for (int group = 0; group < kTileK / kGroupK; ++group) {
         int8_t multipliers[kPanelRows];
-        unpack_group_multipliers(g, place_.first_k / kGroupK + group, store_.meta_of(place_, row),
-                                 multipliers);
-        for (int r = 0; r < kPanelRows; ++r) multipliers_[group][row + r] = multipliers[r];
+        store_.get_multipliers(place_, row, group, multipliers);
+        for (int r = 0; r < kPanelRows; ++r)
+          steps_[group][row + r] *= static_cast<float>(multipliers[r]);
       }
     }
-    for (int group = 0; group < kTileK / kGroupK && traits(g.code).multiplier_bits > 0; ++group)
-      for (int row = 0; row < kRows; ++row)
-        steps_[group][row] *= static_cast<float>(multipliers_[group][row]);
   }
 
   void store() {
@@ -83,7 +77,7 @@ class TileSweep {
       const int n_rows = std::min(kPanelRows, batch_.n_rows - row);
       for (int k = 0; k < kTileK; ++k)
         for (int r = 0; r < n_rows; ++r)
-          lines_[panel][k / 4 * 64 + r * 4 + k % 4] = index_of_[levels_[k][row + r] + 128];
+          lines_[panel][line_index(r, k)] = index_of_[levels_[k][row + r]];
       store_.put_lines(place_, row, 0, lines_[panel]);
     }
   }
@@ -125,12 +119,11 @@ class TileSweep {
   std::span<const int8_t> table_;
   scalar::Levels nearest_{};
   int n_panels_ = 0;
-  StripBlock place_{};          // where the tile is stored
-  uint8_t index_of_[256] = {};  // by level + 128
+  StripBlock place_{};  // where the tile is stored
+  scalar::LevelIndices index_of_;
   alignas(64) RowFloats steps_[kTileK / kGroupK] = {};
   alignas(64) float change_[kTileK * kRows];  // of E
   alignas(64) int8_t levels_[kTileK][kRows] = {};
-  int8_t multipliers_[kTileK / kGroupK][kRows] = {};
   uint8_t lines_[kPanels][kTileLineBytes];
 };
 

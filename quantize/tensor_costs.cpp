@@ -97,14 +97,19 @@ double TensorCosts::slope_near(double squares) const {
   return quadratic + price * flips * flips;
 }
 
-double predict(const std::vector<TensorCosts>& costs, const std::vector<Code>& codes) {
+double predict(const std::vector<TensorCosts>& costs, const std::vector<double>& errors) {
   double kld = 0, squares = 0;
   for (size_t i = 0; i < costs.size(); ++i) {
-    const double error = costs[i].errors.at(codes[i]);
-    kld += costs[i].quadratic * error;
-    squares += costs[i].flip_square(error);
+    kld += costs[i].quadratic * errors[i];
+    squares += costs[i].flip_square(errors[i]);
   }
   return kld + std::sqrt(squares);
+}
+
+double predict(const std::vector<TensorCosts>& costs, const std::vector<Code>& codes) {
+  std::vector<double> errors;
+  for (size_t i = 0; i < costs.size(); ++i) errors.push_back(costs[i].errors.at(codes[i]));
+  return predict(costs, errors);
 }
 
 std::vector<std::vector<size_t>> tied_tensors(const std::vector<TensorCosts>& costs,

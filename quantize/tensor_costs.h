@@ -40,7 +40,8 @@ struct TensorCosts {
   double slope_near(double squares) const;
 };
 
-// Divergence of all tensors together; codes[i] is the code of costs[i].
+// Divergence of all tensors together; errors[i] is the error of costs[i], codes[i] its code.
+double predict(const std::vector<TensorCosts>& costs, const std::vector<double>& errors);
 double predict(const std::vector<TensorCosts>& costs, const std::vector<Code>& codes);
 
 // Indices of tensors that must have one code: what vLLM fuses, if it is the target, else each

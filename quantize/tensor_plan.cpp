@@ -42,7 +42,7 @@ Code chosen_code(const SourceTensor& tensor, const ModelConfig& config,
     if (matches(pattern, tensor.name)) return code;
   for (const std::string_view suffix : kSensitive)
     if (tensor.name.ends_with(suffix) && traits(options.weights).bits < 8) return Code::kW8;
-  const bool both_ends = config.tied_head && tensor.name == "model.embed_tokens.weight";
+  const bool both_ends = config.tied_head && tensor.name == head_name(config);
   return both_ends && options.finer_head ? head_code(options.weights) : options.weights;
 }
 

@@ -7,6 +7,11 @@
 
 namespace lapidary {
 
+// The matrix that is multiplied for logits.
+inline const char* head_name(const ModelConfig& config) {
+  return config.tied_head ? "model.embed_tokens.weight" : "lm_head.weight";
+}
+
 // One entry per tensor of `source`, in its order; `bytes` is filled. Throws kUsage when the source
 // is packed already and the options do not allow that.
 //   vectors, and matrices narrower than 64 inputs   stay as they are

@@ -7,6 +7,7 @@
 #include "formats/dtype.h"
 #include "formats/error.h"
 #include "kernels/kernels.h"
+#include "kernels/pack_lines.h"
 #include "kernels/trellis_search.h"
 
 namespace lapidary {
@@ -86,8 +87,8 @@ void TrellisSearcher::round_block(const float* x, int64_t row_stride, int64_t k_
   for (int row = 0; row < kPanelRows; ++row) {
     const float inverse = scales[row] > 0 ? 1 / scales[row] : 0.0f;
     for (int k = 0; k < kTrellisBlockK; ++k) {
-      targets[trellis_step(row, k)] = x[row * row_stride + k * k_stride] * inverse;
-      weights[trellis_step(row, k)] = scales[row] * unit * root_importance[k];
+      targets[line_index(row, k)] = x[row * row_stride + k * k_stride] * inverse;
+      weights[line_index(row, k)] = scales[row] * unit * root_importance[k];
     }
   }
   kernels().search_trellis(bits_, kTrellisSteps, targets, weights, scratch_.data(), symbols);
@@ -120,7 +121,7 @@ void round_trellis_rows(TrellisSearcher& searcher, const float* x, int64_t ldx, 
   }
   for (int row = 0; row < kPanelRows; ++row) {
     const float* values = x + row * ldx;
-    const auto level = [&](int k) { return static_cast<float>(levels[trellis_step(row, k)]); };
+    const auto level = [&](int k) { return static_cast<float>(levels[line_index(row, k)]); };
     Fit fit;
     for (int k = 0; k < used; ++k) {
       fit.along += values[k] * level(k);
@@ -149,7 +150,7 @@ void round_trellis_records(TrellisSearcher& searcher, const float* x, int64_t ld
     for (int k = 0; k < n; ++k) {
       fit.along += values[k] * static_cast<float>(levels[k]);
       fit.norm += static_cast<float>(levels[k] * levels[k]);
-      out->indices[trellis_step(row, k)] = symbols[k];
+      out->indices[line_index(row, k)] = symbols[k];
     }
     scale = scale > 0 ? fit.refitted(scale) : 0.0f;
     out->scales[row] = float_to_f16(scale);

@@ -13,9 +13,6 @@
 
 namespace lapidary {
 
-// Where weight (row, k) of a panel's sequence lies in it.
-constexpr int trellis_step(int row, int k) { return k / 4 * 64 + row * 4 + k % 4; }
-
 // Searches one sequence after another; holds their scratch memory.
 class TrellisSearcher {
  public:

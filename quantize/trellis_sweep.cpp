@@ -80,7 +80,7 @@ class BatchSweep {
     for (int k = 0; k < kBlock; ++k)
       for (int r = 0; r < kPanelRows; ++r)
         levels_[first + k][panel * kPanelRows + r] =
-            first + k < used_ ? levels[trellis_step(r, k)] : int8_t{0};
+            first + k < used_ ? levels[line_index(r, k)] : int8_t{0};
   }
 
   float h(int k, int j) const { return *batch_.inner.at(k, j); }
@@ -112,7 +112,7 @@ class BatchSweep {
     searcher_.round_block(aims, 1, kPanelRows, scales_ + row, root_importance_, symbols, levels);
     for (int k = 0; k < kBlock; ++k)
       for (int r = 0; r < kPanelRows; ++r) {
-        const int steps = levels[trellis_step(r, k)] - levels_[first + k][row + r];
+        const int steps = levels[line_index(r, k)] - levels_[first + k][row + r];
         d[k * kPanelRows + r] =
             first + k < used_ ? scales_[row + r] * static_cast<float>(steps) : 0.0f;
       }

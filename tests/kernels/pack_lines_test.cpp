@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <random>
 
+#include "kernels/panel.h"
+
 namespace lapidary {
 namespace {
 
@@ -37,13 +39,17 @@ TEST(PackLines, TilesAndMultipliersLieWherePackPanelPutsThem) {
       unpack_tile_lines(code, fast_codes.data() + tile * g.tile_bytes, back);
       EXPECT_TRUE(std::equal(lines, lines + kTileLineBytes, back)) << code_name(code);
     }
+    MatrixView packed;
+    packed.code = code;
+    packed.codes = fast_codes.data();
+    packed.meta = fast_meta.data();
     for (int64_t group = 0; t.multiplier_bits > 0 && group < g.n_groups; ++group) {
       int8_t multipliers[kPanelRows];
       for (int row = 0; row < kPanelRows; ++row)
         multipliers[row] = panel.multipliers[static_cast<size_t>(row * g.n_groups + group)];
       pack_group_multipliers(g, group, multipliers, fast_meta.data());
       int8_t back[kPanelRows];
-      unpack_group_multipliers(g, group, fast_meta.data(), back);
+      decode_multipliers(g, panel_parts(packed, g, 0), group, back);
       EXPECT_TRUE(std::equal(multipliers, multipliers + kPanelRows, back)) << code_name(code);
     }
     EXPECT_EQ(fast_codes, codes) << code_name(code);
