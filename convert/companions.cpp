@@ -80,7 +80,7 @@ std::string with_bos(const std::string& text, const Json& tokenizer, const std::
                      int32_t bos_id) {
   const auto post = tokenizer.find("post_processor");
   if (bos_id < 0 || (post != tokenizer.end() && !post->is_null())) return text;
-  Json whole = Json::parse(text);
+  nlohmann::json whole = nlohmann::json::parse(text);  // look-ups of ordered_json are linear
   const auto sequence = [](const char* id, int type) {
     return Json{{"Sequence", {{"id", id}, {"type_id", type}}}};
   };

@@ -10,6 +10,7 @@
 #include "formats/error.h"
 #include "formats/file.h"
 #include "formats/float_codes.h"
+#include "formats/stages.h"
 #include "kernels/thread_pool.h"
 
 namespace lapidary {
@@ -65,70 +66,117 @@ std::vector<Placed> place(const std::vector<FolderTensor>& tensors, const Shard&
   return order;
 }
 
-// Tensors' rows, block by block: all threads fill a batch, which is then written.
+// Rows of one tensor on their way, and the bytes that they become.
+struct Batch {
+  size_t tensor = 0;                        // in the plan
+  int64_t first = 0;                        // source row
+  int64_t at = 0, count = 0;                // rows of the parts
+  std::vector<std::vector<uint8_t>> bytes;  // by part; constants have none
+};
+
+int64_t width(const LapReader& model, const FolderTensor& tensor) {
+  return model.tensors()[tensor.source].k();
+}
+
+// Rows that one thread fills at a time.
+int64_t block_rows(const LapReader& model, const FolderTensor& tensor) {
+  return std::max<int64_t>(1, kBlockValues / width(model, tensor));
+}
+
+// Tensors' rows, batch by batch: all threads fill one while the one before it is written.
 class RowStream {
  public:
-  RowStream(int n_threads, uint64_t n_values, const Events& events)
-      : pool_(n_threads), events_(events), progress_{"weights", 0, n_values} {}
+  RowStream(const LapReader& model, const std::vector<FolderTensor>& tensors, int n_threads,
+            const Events& events)
+      : model_(model), tensors_(tensors), pool_(n_threads), events_(events) {
+    progress_.what = "weights";
+    for (const FolderTensor& t : tensors)
+      progress_.total += static_cast<uint64_t>(t.rows.rows() * width(model, t));
+  }
 
-  // `places`: of each part, in the file.
-  void write(const FolderTensor& tensor, int64_t k, const std::string& name,
-             const std::vector<size_t>& places, SafetensorsWriter* out) {
-    progress_.detail = name;
-    for (size_t p = 0; p < tensor.parts.size(); ++p)
-      if (!tensor.parts[p].constant.empty()) out->write(places[p], 0, tensor.parts[p].constant);
-    const RowSlice& rows = tensor.rows;
-    const int64_t block = std::max<int64_t>(1, kBlockValues / k);
-    for (int64_t run = 0; run < rows.runs; ++run)
-      for (int64_t done = 0; done < rows.run;) {
-        const int64_t count = std::min(block * pool_.n_threads(), rows.run - done);
-        fill(tensor, rows.first + run * rows.stride + done, count, block);
-        for (size_t p = 0; p < tensor.parts.size(); ++p) {
-          if (!tensor.parts[p].constant.empty()) continue;
-          const uint64_t at = static_cast<uint64_t>(run * rows.run + done) * row_bytes(tensor, p);
-          out->write(places[p], at, bytes_[p]);
-          progress_.bytes_done += bytes_[p].size();
-        }
-        done += count;
-        progress_.done += static_cast<uint64_t>(count * k);
-        events_.progress(progress_);
-      }
+  // places[tensor][part]: in the file.
+  void write(const Shard& shard, const std::vector<std::vector<size_t>>& places,
+             SafetensorsWriter* out) {
+    for (const size_t i : shard.tensors)
+      for (size_t p = 0; p < tensors_[i].parts.size(); ++p)
+        if (const auto& bytes = tensors_[i].parts[p].constant; !bytes.empty())
+          out->write(places[i][p], 0, bytes);
+    const std::vector<Batch> batches = batches_of(shard);
+    run_in_stages<Batch>(
+        static_cast<int64_t>(batches.size()),
+        [&](int64_t i, Batch& batch) {
+          const Batch& next = batches[static_cast<size_t>(i)];
+          batch.tensor = next.tensor, batch.first = next.first;
+          batch.at = next.at, batch.count = next.count;
+        },
+        [&](Batch& batch) { fill(batch); },
+        [&](Batch& batch) {
+          for (size_t p = 0; p < batch.bytes.size(); ++p)
+            if (!batch.bytes[p].empty())
+              out->write(places[batch.tensor][p],
+                         static_cast<uint64_t>(batch.at) * row_bytes(tensors_[batch.tensor], p),
+                         batch.bytes[p]);
+        });
   }
 
  private:
+  std::vector<Batch> batches_of(const Shard& shard) const {
+    std::vector<Batch> batches;
+    for (const size_t i : shard.tensors) {
+      const RowSlice& rows = tensors_[i].rows;
+      const int64_t at_once = block_rows(model_, tensors_[i]) * pool_.n_threads();
+      for (int64_t run = 0; run < rows.runs; ++run)
+        for (int64_t done = 0; done < rows.run; done += at_once)
+          batches.push_back({i,
+                             rows.first + run * rows.stride + done,
+                             run * rows.run + done,
+                             std::min(at_once, rows.run - done),
+                             {}});
+    }
+    return batches;
+  }
+
   static uint64_t row_bytes(const FolderTensor& tensor, size_t part) {
     return part_bytes(tensor.parts[part]) / static_cast<uint64_t>(tensor.rows.rows());
   }
 
-  void fill(const FolderTensor& tensor, int64_t first, int64_t count, int64_t block) {
-    bytes_.resize(tensor.parts.size());
+  void fill(Batch& batch) {
+    const FolderTensor& tensor = tensors_[batch.tensor];
+    batch.bytes.resize(tensor.parts.size());
     for (size_t p = 0; p < tensor.parts.size(); ++p)
-      bytes_[p].resize(
-          tensor.parts[p].constant.empty() ? static_cast<size_t>(count) * row_bytes(tensor, p) : 0);
-    const int64_t n_blocks = (count + block - 1) / block;
+      batch.bytes[p].resize(tensor.parts[p].constant.empty()
+                                ? static_cast<size_t>(batch.count) * row_bytes(tensor, p)
+                                : 0);
+    const int64_t block = block_rows(model_, tensor), n_blocks = (batch.count + block - 1) / block;
     errors_.assign(static_cast<size_t>(n_blocks), nullptr);
     pool_.run(n_blocks, [&](int64_t b) {
-      const int64_t begin = b * block, n = std::min(block, count - begin);
+      const int64_t begin = b * block, n = std::min(block, batch.count - begin);
       std::vector<std::span<uint8_t>> parts;
       for (size_t p = 0; p < tensor.parts.size(); ++p) {
-        const size_t bytes = bytes_[p].empty() ? 0 : row_bytes(tensor, p);
-        parts.push_back(std::span(bytes_[p]).subspan(static_cast<size_t>(begin) * bytes,
-                                                     static_cast<size_t>(n) * bytes));
+        const size_t bytes = batch.bytes[p].empty() ? 0 : row_bytes(tensor, p);
+        parts.push_back(
+            std::span(batch.bytes[p])
+                .subspan(static_cast<size_t>(begin) * bytes, static_cast<size_t>(n) * bytes));
       }
       try {
-        tensor.encode(first + begin, n, parts);
+        tensor.encode(batch.first + begin, n, parts);
       } catch (...) {
         errors_[static_cast<size_t>(b)] = std::current_exception();
       }
     });
     for (const std::exception_ptr& error : errors_)
       if (error) std::rethrow_exception(error);
+    progress_.detail = model_.tensors()[tensor.source].name;
+    progress_.done += static_cast<uint64_t>(batch.count * width(model_, tensor));
+    for (const std::vector<uint8_t>& bytes : batch.bytes) progress_.bytes_done += bytes.size();
+    events_.progress(progress_);
   }
 
+  const LapReader& model_;
+  const std::vector<FolderTensor>& tensors_;
   ThreadPool pool_;
   const Events& events_;
   Progress progress_;
-  std::vector<std::vector<uint8_t>> bytes_;  // of the batch at hand, by part
   std::vector<std::exception_ptr> errors_;
 };
 
@@ -185,11 +233,8 @@ FolderTensor float_tensor(const LapReader& model, size_t source) {
 int write_shards(const LapReader& model, const std::string& folder,
                  const std::vector<FolderTensor>& tensors, const FolderOptions& options,
                  const std::map<std::string, std::string>& metadata, const Events& events) {
-  uint64_t n_values = 0;
-  for (const FolderTensor& t : tensors)
-    n_values += static_cast<uint64_t>(t.rows.rows() * model.tensors()[t.source].k());
   const std::vector<Shard> shards = plan_shards(tensors, options.shard_bytes);
-  RowStream rows(options.n_threads, n_values, events);
+  RowStream rows(model, tensors, options.n_threads, events);
   for (const Shard& shard : shards) {
     const std::vector<Placed> order = place(tensors, shard);
     std::vector<SafetensorsTensor> header;
@@ -198,10 +243,7 @@ int write_shards(const LapReader& model, const std::string& folder,
     for (const size_t i : shard.tensors) places[i].resize(tensors[i].parts.size());
     for (size_t at = 0; at < order.size(); ++at) places[order[at].tensor][order[at].part] = at;
     SafetensorsWriter writer(folder + "/" + shard.file, header, metadata);
-    for (const size_t i : shard.tensors) {
-      const SourceTensor& source = model.tensors()[tensors[i].source];
-      rows.write(tensors[i], source.k(), source.name, places[i], &writer);
-    }
+    rows.write(shard, places, &writer);
     writer.commit();
   }
   if (shards.size() > 1)

@@ -1,4 +1,4 @@
-// Choosing types, then one pass over the tensors.
+// Choosing types, then one pass over the tensors, reading, encoding and writing at once.
 #include "export/gguf_export.h"
 
 #include <fmt/format.h>
@@ -16,15 +16,17 @@
 #include "export/modelfile.h"
 #include "formats/error.h"
 #include "formats/file.h"
+#include "formats/float_codes.h"
 #include "formats/gguf.h"
 #include "formats/gguf_names.h"
+#include "formats/stages.h"
 #include "kernels/ggml_encode.h"
 #include "kernels/thread_pool.h"
 
 namespace lapidary {
 namespace {
 
-constexpr int64_t kChunkValues = int64_t{2} << 20;
+constexpr int64_t kPieceValues = int64_t{2} << 20;
 
 struct Plan {
   GgufPlace place;
@@ -32,10 +34,24 @@ struct Plan {
   std::shared_ptr<const ReadFile> rounded;
 };
 
-bool is_lossless(Code code, GgmlType type) {
-  return type == GgmlType::kF32 || (code == Code::kF16 && type == GgmlType::kF16) ||
+bool is_same_float(Code code, GgmlType type) {
+  return (code == Code::kF32 && type == GgmlType::kF32) ||
+         (code == Code::kF16 && type == GgmlType::kF16) ||
          (code == Code::kBF16 && type == GgmlType::kBF16);
 }
+
+bool is_lossless(Code code, GgmlType type) {
+  return type == GgmlType::kF32 || is_same_float(code, type);
+}
+
+// Rows [first, first + count) of a tensor in GGUF's order, on their way.
+struct Piece {
+  size_t tensor = 0;
+  int64_t first = 0, count = 0;
+  std::vector<uint8_t> floats;  // as stored, where the source is a float that has to be encoded
+  std::vector<float> values;    // of a packed source that has to be encoded
+  std::vector<uint8_t> blocks;  // what is written
+};
 
 class Exporter {
  public:
@@ -53,10 +69,23 @@ class Exporter {
   GgufExportReport run(const std::string& output, const Events& events) {
     const auto start = std::chrono::steady_clock::now();
     GgufWriter writer(output, pairs(), tensors_);
-    for (size_t i = 0; i < plans_.size(); ++i) {
-      events.progress({"tensors", i, plans_.size(), writer.position(), tensors_[i].name});
-      write(i, &writer, events);
-    }
+    const std::vector<Piece> pieces = pieces_of();
+    run_in_stages<Piece>(
+        static_cast<int64_t>(pieces.size()),
+        [&](int64_t i, Piece& piece) {
+          const Piece& next = pieces[static_cast<size_t>(i)];
+          piece.tensor = next.tensor, piece.first = next.first, piece.count = next.count;
+          read(piece);
+        },
+        [&](Piece& piece) {
+          events.poll();
+          if (piece.first == 0)
+            events.progress(
+                {"tensors", piece.tensor, plans_.size(), bytes_done_, tensors_[piece.tensor].name});
+          encode(piece);
+          bytes_done_ += piece.blocks.size();
+        },
+        [&](Piece& piece) { writer.append(piece.blocks); });
     if (!divisors_.empty()) writer.append(divisors_);
     report_.file_bytes = writer.commit();
     double values = 0, bytes = 0;
@@ -111,58 +140,84 @@ class Exporter {
         ->first;
   }
 
-  void write(size_t index, GgufWriter* writer, const Events& events) {
-    const GgufTensor& t = tensors_[index];
-    // Interleaved heads stay within a chunk.
-    const int64_t unit = std::max(plans_[index].place.interleaved_head, 1);
-    const int64_t chunk = std::max(kChunkValues / t.k() / unit, int64_t{1}) * unit;
-    for (int64_t first = 0; first < t.rows(); first += chunk) {
-      events.poll();
-      const int64_t count = std::min(chunk, t.rows() - first);
-      blocks_.resize(static_cast<size_t>(count) * t.row_bytes());
-      if (plans_[index].rounded)
-        copy_rounded(index, first, count);
-      else if (plans_[index].exact_copy)
-        copy_exact(index, first, count);
-      else
-        encode(index, first, count);
-      writer->append(blocks_);
+  std::vector<Piece> pieces_of() const {
+    std::vector<Piece> pieces;
+    for (size_t i = 0; i < plans_.size(); ++i) {
+      const GgufTensor& t = tensors_[i];
+      // Interleaved heads stay within a piece.
+      const int64_t unit = std::max(plans_[i].place.interleaved_head, 1);
+      const int64_t at_once = std::max(kPieceValues / t.k() / unit, int64_t{1}) * unit;
+      for (int64_t first = 0; first < t.rows(); first += at_once)
+        pieces.push_back({i, first, std::min(at_once, t.rows() - first), {}, {}, {}});
+    }
+    return pieces;
+  }
+
+  // What the rows of a piece come from; where no arithmetic is needed, its blocks at once.
+  void read(Piece& piece) const {
+    const Plan& plan = plans_[piece.tensor];
+    const Code code = model_.tensors()[piece.tensor].code;
+    piece.floats.clear();
+    piece.values.clear();
+    piece.blocks.resize(static_cast<size_t>(piece.count) * tensors_[piece.tensor].row_bytes());
+    if (plan.rounded) {
+      copy_rows(piece, [&](int64_t row, int64_t, std::span<uint8_t> out) {
+        const uint64_t row_bytes = tensors_[piece.tensor].row_bytes();
+        plan.rounded->read_at(static_cast<uint64_t>(row) * row_bytes, out);
+      });
+    } else if (plan.exact_copy) {
+      copy_rows(piece, [&](int64_t row, int64_t count, std::span<uint8_t> out) {
+        copy_exact_rows(model_, model_.index()[piece.tensor], row, count, out);
+      });
+    } else if (traits(code).is_float) {
+      read_floats(piece, code);
+    } else {
+      piece.values.resize(static_cast<size_t>(piece.count * tensors_[piece.tensor].k()));
+      model_.read_rows(piece.tensor, piece.first, piece.count, piece.values);
     }
   }
 
-  void copy_exact(size_t index, int64_t first, int64_t count) {
-    const GgufPlace& place = plans_[index].place;
-    const size_t row_bytes = tensors_[index].row_bytes();
-    if (place.interleaved_head == 0)
-      return copy_exact_rows(model_, model_.index()[index], first, count, blocks_);
-    for (int64_t row = 0; row < count; ++row)
-      copy_exact_rows(model_, model_.index()[index], source_row(place, first + row), 1,
-                      std::span(blocks_).subspan(static_cast<size_t>(row) * row_bytes, row_bytes));
+  void read_floats(Piece& piece, Code code) const {
+    const Plan& plan = plans_[piece.tensor];
+    const GgufTensor& t = tensors_[piece.tensor];
+    const bool as_stored = is_same_float(code, t.type) && !plan.place.add_one;
+    std::vector<uint8_t>& floats =
+        as_stored && plan.place.interleaved_head == 0 ? piece.blocks : piece.floats;
+    floats.resize(static_cast<size_t>(piece.count * t.k() * traits(code).bits / 8));
+    model_.read_raw(piece.tensor, piece.first, piece.count, floats);
   }
 
-  void copy_rounded(size_t index, int64_t first, int64_t count) {
-    const Plan& plan = plans_[index];
-    const uint64_t row_bytes = tensors_[index].row_bytes();
-    if (plan.place.interleaved_head == 0)
-      return plan.rounded->read_at(static_cast<uint64_t>(first) * row_bytes, blocks_);
-    for (int64_t row = 0; row < count; ++row)
-      plan.rounded->read_at(
-          static_cast<uint64_t>(source_row(plan.place, first + row)) * row_bytes,
-          std::span(blocks_).subspan(static_cast<uint64_t>(row) * row_bytes, row_bytes));
+  // f(first source row, count, out) for runs of rows that stand beside each other in the source.
+  template <class F>
+  void copy_rows(Piece& piece, F&& f) const {
+    const GgufPlace& place = plans_[piece.tensor].place;
+    if (place.interleaved_head == 0) return f(piece.first, piece.count, std::span(piece.blocks));
+    const size_t row_bytes = tensors_[piece.tensor].row_bytes();
+    for (int64_t row = 0; row < piece.count; ++row)
+      f(source_row(place, piece.first + row), 1,
+        std::span(piece.blocks).subspan(static_cast<size_t>(row) * row_bytes, row_bytes));
   }
 
-  void encode(size_t index, int64_t first, int64_t count) {
-    const GgufTensor& t = tensors_[index];
-    const GgufPlace& place = plans_[index].place;
+  void encode(Piece& piece) {
+    if (piece.floats.empty() && piece.values.empty()) return;
+    const GgufTensor& t = tensors_[piece.tensor];
+    const GgufPlace& place = plans_[piece.tensor].place;
+    const Code code = model_.tensors()[piece.tensor].code;
     const size_t k = static_cast<size_t>(t.k()), row_bytes = t.row_bytes();
-    values_.resize(static_cast<size_t>(count) * k);
-    model_.read_rows(index, first, count, values_);
-    if (place.add_one)
-      for (float& v : values_) v += 1.0f;
-    pool_.run(count, [&](int64_t row) {
-      const int64_t source = source_row(place, first + row) - first;
-      encode_blocks(t.type, std::span(values_).subspan(static_cast<size_t>(source) * k, k),
-                    std::span(blocks_).subspan(static_cast<size_t>(row) * row_bytes, row_bytes));
+    const size_t float_bytes = k * static_cast<size_t>(traits(code).bits) / 8;
+    pool_.run(piece.count, [&](int64_t row) {
+      const size_t source = static_cast<size_t>(source_row(place, piece.first + row) - piece.first);
+      std::vector<float> values(k);
+      if (piece.values.empty())
+        decode_floats(code, std::span(piece.floats).subspan(source * float_bytes, float_bytes),
+                      values);
+      else
+        std::copy_n(&piece.values[source * k], k, values.begin());
+      if (place.add_one)
+        for (float& v : values) v += 1.0f;
+      encode_blocks(
+          t.type, values,
+          std::span(piece.blocks).subspan(static_cast<size_t>(row) * row_bytes, row_bytes));
     });
   }
 
@@ -171,9 +226,9 @@ class Exporter {
   ThreadPool pool_;
   std::vector<Plan> plans_;
   std::vector<GgufTensor> tensors_;  // like plans_, then the divisors if any
-  std::vector<uint8_t> divisors_, blocks_;
-  std::vector<float> values_;
+  std::vector<uint8_t> divisors_;
   GgufExportReport report_;
+  uint64_t bytes_done_ = 0;
 };
 
 void write_companions(const LapReader& model, const std::string& output, ModelCard card,

@@ -120,6 +120,8 @@ void AtomicFile::gather(std::span<const uint8_t> bytes, uint64_t n_bytes) {
     const uint64_t n = std::min(kBlockBytes - at % kBlockBytes, n_bytes - done);
     if (bytes.empty())
       gathered_.resize(gathered_.size() + n);
+    else if (n == kBlockBytes)  // nothing is gathered: a whole block goes from where it lies
+      write_out(bytes.subspan(done, n));
     else
       gathered_.insert(gathered_.end(), bytes.begin() + static_cast<std::ptrdiff_t>(done),
                        bytes.begin() + static_cast<std::ptrdiff_t>(done + n));
@@ -129,8 +131,14 @@ void AtomicFile::gather(std::span<const uint8_t> bytes, uint64_t n_bytes) {
 }
 
 void AtomicFile::write_gathered() {
-  for (size_t done = 0; done < gathered_.size();) {
-    const ssize_t n = ::pwrite(fd_, gathered_.data() + done, gathered_.size() - done,
+  write_out(gathered_);
+  gathered_.clear();
+}
+
+// Writes at gathered_at_ and moves it behind.
+void AtomicFile::write_out(std::span<const uint8_t> bytes) {
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n = ::pwrite(fd_, bytes.data() + done, bytes.size() - done,
                                static_cast<off_t>(gathered_at_ + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_writing(path_, errno);
@@ -139,9 +147,8 @@ void AtomicFile::write_gathered() {
   }
   // Left alone, the kernel would keep gigabytes in memory and commit() would wait for all of them.
   // Advice only: where it fails, commit() still syncs.
-  waiting_ += gathered_.size();
-  gathered_at_ += gathered_.size();
-  gathered_.clear();
+  waiting_ += bytes.size();
+  gathered_at_ += bytes.size();
   if (waiting_ < kWritebackBytes) return;
   waiting_ = 0;
   ::sync_file_range(fd_, 0, 0, SYNC_FILE_RANGE_WRITE);

@@ -82,6 +82,7 @@ class AtomicFile {
   uint64_t highest_ = 0;  // end of all bytes given so far
   void gather(std::span<const uint8_t> bytes, uint64_t n_bytes);
   void write_gathered();
+  void write_out(std::span<const uint8_t> bytes);
 };
 
 // A folder written as `path`.tmp-PID and renamed by commit(). An existing `path` is an Error

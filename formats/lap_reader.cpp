@@ -151,6 +151,9 @@ void LapReader::read_raw(size_t index, int64_t first, int64_t count, std::span<u
   LAPIDARY_CHECK(traits(t.code).is_float && first >= 0 && count >= 0 && count <= rows - first);
   LAPIDARY_CHECK(static_cast<int64_t>(out.size()) == count * row_bytes);
   state_->file.read_at(t.offset + static_cast<uint64_t>(first * row_bytes), out);
+  if (has_nonfinite(t.code, out))
+    fail(ErrorCode::kBadData, "{}: {}: rows {} to {} hold NaN or infinity; the weights are damaged",
+         describe(), t.name, first, first + count - 1);
 }
 
 std::vector<float> LapReader::floats(const LapTensor& t) const {

@@ -51,7 +51,7 @@ class ModelSource {
   // is dequantized (and rotated back). Throws kBadData for NaN or infinity, naming the tensor.
   virtual void read_rows(size_t index, int64_t first, int64_t count,
                          std::span<float> out) const = 0;
-  // The same rows as stored. REQUIRES: the source code is a float.
+  // The same rows as stored, and as surely finite. REQUIRES: the source code is a float.
   virtual void read_raw(size_t index, int64_t first, int64_t count,
                         std::span<uint8_t> out) const = 0;
   // Identity of the weights, see content_hash() in formats/hash.h; empty if not known yet without

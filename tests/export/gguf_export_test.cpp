@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <fstream>
 #include <map>
 
 #include "export/gguf_metadata.h"
 #include "formats/dtype.h"
+#include "formats/file.h"
 #include "formats/ggml_blocks.h"
 #include "formats/gguf.h"
 #include "formats/gguf_names.h"
@@ -150,6 +152,18 @@ TEST_F(GgufExport, WhatLlamaCppCannotExpressIsAnError) {
   EXPECT_THROW(gguf_metadata(metadata, "x", GgmlType::kF16), Error);
   EXPECT_THROW(gguf_place(metadata.config, "model.layers.3.self_attn.bias"), Error);
   EXPECT_THROW(exported(*converted(data_path("tiny-qwen3"), folder_), GgmlType::kQ2_K), Error);
+}
+
+TEST_F(GgufExport, DamagedWeightsAreAnErrorWhetherEncodedOrCopied) {
+  const auto model = converted(data_path("tiny-llama3"), folder_);
+  const LapTensor& t = *model->find("model.layers.1.mlp.down_proj.weight");
+  std::fstream file(folder_.file("m.lap"), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(static_cast<std::streamoff>(t.offset + t.bytes - 2));
+  file.write("\x80\x7f", 2);  // infinity in bf16
+  file.close();
+  for (const GgmlType type : {GgmlType::kBF16, GgmlType::kQ8_0})
+    EXPECT_THROW(exported(*model, type), Error);
+  EXPECT_FALSE(path_exists(folder_.file("m.gguf")));
 }
 
 }  // namespace
