@@ -46,11 +46,7 @@ void round_rows(const LapReader& model, size_t source, const IntegerScheme& sche
   std::vector<float> values(static_cast<size_t>(count) * k);
   model.read_rows(source, first, count, values);
   std::vector<uint8_t> indices(values.size());
-  for (size_t i = 0; i < values.size(); i += group) {
-    const uint16_t scale = round_symmetric(scheme.bits, std::span(values).subspan(i, group),
-                                           std::span(indices).subspan(i, group));
-    std::memcpy(&parts[1][i / group * sizeof(scale)], &scale, sizeof(scale));
-  }
+  round_symmetric(scheme.bits, group, values, indices, parts[1]);
   pack_indices(scheme.bits, indices, parts[0]);
 }
 

@@ -5,19 +5,20 @@
 // the rounded ones.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
 namespace lapidary {
 
+// `values` are groups of `group`, one after the other. Each gets a scale (and a bias): two bytes,
+// low one first.
 // bits 4: the scale of least squared error; bits 8: the one that just holds the largest value.
-// Returns the scale. REQUIRES: bits 4 or 8, a multiple of 8 finite values.
-uint16_t round_symmetric(int bits, std::span<const float> values, std::span<uint8_t> indices);
-
-struct ScaleAndBias {
-  uint16_t scale, bias;
-};
-ScaleAndBias round_affine(int bits, std::span<const float> values, std::span<uint8_t> indices);
+// REQUIRES: bits 4 or 8, whole groups of a multiple of 8 finite values.
+void round_symmetric(int bits, size_t group, std::span<const float> values,
+                     std::span<uint8_t> indices, std::span<uint8_t> scales);
+void round_affine(int bits, size_t group, std::span<const float> values, std::span<uint8_t> indices,
+                  std::span<uint8_t> scales, std::span<uint8_t> biases);
 
 // REQUIRES: 8 * packed.size() == bits * indices.size().
 void pack_indices(int bits, std::span<const uint8_t> indices, std::span<uint8_t> packed);

@@ -75,12 +75,7 @@ void round_rows(const LapReader& model, size_t source, const IntegerScheme& sche
   std::vector<float> values(static_cast<size_t>(count) * k);
   model.read_rows(source, first, count, values);
   std::vector<uint8_t> indices(values.size());
-  for (size_t i = 0; i < values.size(); i += group) {
-    const ScaleAndBias s = round_affine(scheme.bits, std::span(values).subspan(i, group),
-                                        std::span(indices).subspan(i, group));
-    std::memcpy(&parts[1][i / group * sizeof(uint16_t)], &s.scale, sizeof(uint16_t));
-    std::memcpy(&parts[2][i / group * sizeof(uint16_t)], &s.bias, sizeof(uint16_t));
-  }
+  round_affine(scheme.bits, group, values, indices, parts[1], parts[2]);
   pack_indices(scheme.bits, indices, parts[0]);
 }
 

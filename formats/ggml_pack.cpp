@@ -1,4 +1,6 @@
 // Writing blocks: the inverse of ggml_decode.cpp for the types that export offers.
+//
+// Long loops fill arrays of their own, which the compiler knows not to overlap their input.
 #include <cstring>
 
 #include "formats/ggml_blocks.h"
@@ -11,9 +13,9 @@ void put_u16(uint16_t value, uint8_t* out) {
   out[1] = static_cast<uint8_t>(value >> 8);
 }
 
-// Two bits per value, see two_bits() in ggml_decode.cpp. `out` is zero before.
-void put_two_bits(int i, int bits, uint8_t* out) {
-  out[32 * (i / 128) + i % 32] |= static_cast<uint8_t>(bits << (2 * (i % 128 / 32)));
+// Two bits of the values j, j + 32, j + 64 and j + 96 of 128, see two_bits() in ggml_decode.cpp.
+uint8_t two_bits(int a, int b, int c, int d) {
+  return static_cast<uint8_t>(a | b << 2 | c << 4 | d << 6);
 }
 
 // The head that Q4_K and Q5_K share: scale, minimum, then 8 + 8 six-bit numbers in twelve bytes.
@@ -70,12 +72,17 @@ void pack(const Iq4XsBlock& block, uint8_t* out) {
 }
 
 void pack(const Q6KBlock& block, uint8_t* out) {
-  std::memset(out, 0, 192);
-  for (int i = 0; i < 256; ++i) {
-    const int q = block.q[i] + 32, j = i % 128;
-    out[64 * (i / 128) + j % 64] |= static_cast<uint8_t>((q & 15) << (4 * (j / 64)));
-    put_two_bits(i, q >> 4, out + 128);
-  }
+  uint8_t nibbles[128], twos[64];
+  for (int half = 0; half < 2; ++half)
+    for (int j = 0; j < 32; ++j) {
+      const int8_t* q = block.q + 128 * half + j;
+      const int a = q[0] + 32, b = q[32] + 32, c = q[64] + 32, d = q[96] + 32;
+      nibbles[64 * half + j] = static_cast<uint8_t>((a & 15) | (c & 15) << 4);
+      nibbles[64 * half + 32 + j] = static_cast<uint8_t>((b & 15) | (d & 15) << 4);
+      twos[32 * half + j] = two_bits(a >> 4, b >> 4, c >> 4, d >> 4);
+    }
+  std::memcpy(out, nibbles, 128);
+  std::memcpy(out + 128, twos, 64);
   std::memcpy(out + 192, block.scales, 16);
   put_u16(block.scale, out + 208);
 }
@@ -94,12 +101,18 @@ void pack_q5_k(const QMinKBlock& block, uint8_t* out) {
 }
 
 void pack(const Q3KBlock& block, uint8_t* out) {
-  std::memset(out, 0, 108);
-  for (int i = 0; i < 256; ++i) {
-    const int q = block.q[i] + 4;
-    out[i % 32] |= static_cast<uint8_t>((q >> 2) << (i / 32));
-    put_two_bits(i, q & 3, out + 32);
-  }
+  uint8_t thirds[32] = {}, twos[64];  // the third bits: bit i / 32 of byte i % 32
+  for (int half = 0; half < 2; ++half)
+    for (int j = 0; j < 32; ++j) {
+      const int8_t* q = block.q + 128 * half + j;
+      const int a = q[0] + 4, b = q[32] + 4, c = q[64] + 4, d = q[96] + 4;
+      thirds[j] |= static_cast<uint8_t>(((a >> 2) | (b >> 2) << 1 | (c >> 2) << 2 | (d >> 2) << 3)
+                                        << (4 * half));
+      twos[32 * half + j] = two_bits(a & 3, b & 3, c & 3, d & 3);
+    }
+  std::memcpy(out, thirds, 32);
+  std::memcpy(out + 32, twos, 64);
+  std::memset(out + 96, 0, 12);
   for (int s = 0; s < 16; ++s) {
     const int scale = block.scales[s] + 32;
     out[96 + s % 8] |= static_cast<uint8_t>((scale & 15) << (4 * (s / 8)));

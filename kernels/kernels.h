@@ -18,6 +18,7 @@
 
 #include "formats/packed_matrix.h"
 #include "kernels/attention.h"
+#include "kernels/group_fit.h"
 #include "kernels/rounding.h"
 
 namespace lapidary {
@@ -69,6 +70,13 @@ struct KernelTable {
   // of 4 and at most kTrellisMostSteps, finite x and w with costs far below 1e30.
   void (*search_trellis)(int bits, int n, const float* x, const float* w, float* scratch,
                          uint8_t* symbols) noexcept;
+
+  // Scales, and minima >= 0, of least squared error among those that kernels/group_fit.h tries, one
+  // per group: x ~ scale * q with q in [low, high], low < 0; x ~ scale * q - minimum with q in
+  // [0, high]; x ~ scale * level of IQ4_NL. Bit-equal in every table.
+  void (*fit_symmetric)(const ValueGroups& groups, int low, int high, float* scales) noexcept;
+  void (*fit_affine)(const ValueGroups& groups, int high, float* scales, float* minima) noexcept;
+  void (*fit_iq4)(const ValueGroups& groups, float* scales) noexcept;
 
   // y[t, r] = sum_k W[r, k] x[t, k] for the rows of panels [first_panel, first_panel + n_panels),
   // of any code; 16 rows are a panel in float codes too. y has stride `ldy` per token and is

@@ -239,17 +239,6 @@ static void emit(const RowBlock<V>& b, const Choice<V>& choice, bool has_multipl
   V::store(out->energies + first_row, error_at<V>(b.x, b.n, V::set(0.0f), levels));
 }
 
-template <class V>
-static void transpose_rows(const float* x, int64_t ldx, int n, RowBlock<V>* b) {
-  int k = 0;
-  for (; k + V::kLanes <= n; k += V::kLanes) V::transpose(x + k, ldx, b->x + k * V::kLanes);
-  if (k == n) return;
-  float rest[V::kLanes * V::kLanes] = {};
-  for (int row = 0; row < V::kLanes; ++row)
-    for (int j = k; j < n; ++j) rest[row * V::kLanes + j - k] = x[row * ldx + j];
-  V::transpose(rest, V::kLanes, b->x + k * V::kLanes);
-}
-
 template <class V, class Levels>
 static void round_with(const RoundingRule& rule, const Levels& levels, const float* x, int64_t ldx,
                        int n, RoundedRows* out) {
@@ -257,7 +246,7 @@ static void round_with(const RoundingRule& rule, const Levels& levels, const flo
   b.n = n;
   b.n_groups = (n + kGroupK - 1) / kGroupK;
   for (int row = 0; row < kPanelRows; row += V::kLanes) {
-    transpose_rows<V>(x + row * ldx, ldx, n, &b);
+    transpose_rows<V>(x + row * ldx, ldx, n, b.x);
     Choice<V> choice;
     if (rule.has_multipliers)
       search_two_level<V>(b, rule.low, rule.most, levels, &choice);

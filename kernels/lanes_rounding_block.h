@@ -3,7 +3,7 @@
 //
 // Blocks are transposed, so that input k of all rows is one vector: every row has its own step,
 // nothing is folded across lanes, and the eight partial sums of the reference are eight registers.
-// V: as in lanes_matmul_float.h, with what avx*_rounding.cpp adds.
+// V: as in lanes_matmul_float.h, with what avx*_rounding_lanes.h add.
 #pragma once
 
 #include "kernels/rounding.h"
@@ -15,6 +15,18 @@ struct RowBlock {
   alignas(64) float x[kMostBlockK * V::kLanes];  // [n][lanes]
   int n, n_groups;
 };
+
+// out[n][lanes] from x[lanes][n], rows ldx apart. Writes whole tiles of kLanes x kLanes.
+template <class V>
+static void transpose_rows(const float* x, int64_t ldx, int n, float* out) {
+  int k = 0;
+  for (; k + V::kLanes <= n; k += V::kLanes) V::transpose(x + k, ldx, out + k * V::kLanes);
+  if (k == n) return;
+  float rest[V::kLanes * V::kLanes] = {};
+  for (int row = 0; row < V::kLanes; ++row)
+    for (int j = k; j < n; ++j) rest[row * V::kLanes + j - k] = x[row * ldx + j];
+  V::transpose(rest, V::kLanes, out + k * V::kLanes);
+}
 
 template <class V>
 static inline typename V::Floats inverse_or_zero(typename V::Floats step) {

@@ -21,6 +21,11 @@ void round_rows(Code code, bool has_multipliers, const float* x, int64_t ldx, in
 void search_trellis(int bits, int n, const float* x, const float* w, float* scratch,
                     uint8_t* symbols) noexcept;
 
+// reference_group_fit.cpp
+void fit_symmetric(const ValueGroups& groups, int low, int high, float* scales) noexcept;
+void fit_affine(const ValueGroups& groups, int high, float* scales, float* minima) noexcept;
+void fit_iq4(const ValueGroups& groups, float* scales) noexcept;
+
 // reference_matmul.cpp
 void matmul_float(const MatrixView& w, int64_t first_panel, int64_t n_panels, const float* x,
                   int64_t ldx, int64_t n_tokens, float* y, int64_t ldy) noexcept;

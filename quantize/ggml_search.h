@@ -9,7 +9,8 @@
 #include <cmath>
 
 #include "formats/dtype.h"
-#include "kernels/group_fit.h"
+#include "kernels/group_rounding.h"
+#include "kernels/kernels.h"
 #include "quantize/block_rounder.h"
 
 namespace lapidary::ggml {
@@ -59,51 +60,50 @@ class BlockSearch {
   }
 
  private:
-  // A group of one row as floats, without its other rows.
-  std::span<const float> gather(int group, int row) {
-    for (int i = 0; i < lattice_.group; ++i)
-      gathered_[i] = work_[(group * lattice_.group + i) * kRows + row];
-    return {gathered_.data(), static_cast<size_t>(lattice_.group)};
-  }
-  ScaleAndMinimum fit(int group, int row) {
-    const std::span<const float> x = gather(group, row);
-    if (lattice_.has_minimum) return fit_affine(x, static_cast<int>(lattice_.high));
-    if (lattice_.is_iq4) return {fit_iq4(x), 0};
-    return {fit_symmetric(x, static_cast<int>(lattice_.low), static_cast<int>(lattice_.high)), 0};
+  // All rows' n values from x on, a column after the other.
+  ValueGroups rows(const float* x, int n) { return {x, 1, kRows, n, kRows, scratch_.data()}; }
+
+  void fit(int group, float* scales, float* minima) {
+    const ValueGroups groups = rows(work_ + group * lattice_.group * kRows, lattice_.group);
+    const int low = static_cast<int>(lattice_.low), high = static_cast<int>(lattice_.high);
+    if (lattice_.has_minimum) return kernels().fit_affine(groups, high, scales, minima);
+    std::fill_n(minima, kRows, 0.0f);
+    if (lattice_.is_iq4) return kernels().fit_iq4(groups, scales);
+    kernels().fit_symmetric(groups, low, high, scales);
   }
 
   void choose_block_scales(Choice* choice) {
     const int n_groups = lattice_.block / lattice_.group;
-    for (int row = 0; row < kRows; ++row) {
-      std::array<float, kMostGroups> scales{};
-      float largest = 0, largest_minimum = 0;
-      for (int g = 0; g < n_groups; ++g) {
-        const ScaleAndMinimum fitted = fit(g, row);
-        scales[static_cast<size_t>(g)] = fitted.scale;
-        largest = std::max(largest, fitted.scale);
-        largest_minimum = std::max(largest_minimum, fitted.minimum);
+    alignas(64) float scales[kMostGroups * kRows];
+    alignas(64) RowFloats minima, block_scales = {}, largest_minima = {};
+    for (int g = 0; g < n_groups; ++g) {
+      fit(g, scales + g * kRows, minima);
+      for (int row = 0; row < kRows; ++row) {
+        block_scales[row] = std::max(block_scales[row], scales[g * kRows + row]);
+        largest_minima[row] = std::max(largest_minima[row], minima[row]);
       }
-      const std::span<const float> all(scales.data(), static_cast<size_t>(n_groups));
-      choice->scale[row] = as_half(
-          lattice_.has_minimum ? largest / static_cast<float>(lattice_.scale_high)
-                               : fit_symmetric(all, lattice_.scale_low, lattice_.scale_high));
-      choice->minimum[row] = as_half(largest_minimum / static_cast<float>(lattice_.scale_high));
-      if (!lattice_.has_minimum) choice->minimum[row] = 0;
+    }
+    const float highest = static_cast<float>(lattice_.scale_high);
+    for (float& scale : block_scales) scale /= highest;
+    if (!lattice_.has_minimum)
+      kernels().fit_symmetric(rows(scales, n_groups), lattice_.scale_low, lattice_.scale_high,
+                              block_scales);
+    for (int row = 0; row < kRows; ++row) {
+      choice->scale[row] = as_half(block_scales[row]);
+      choice->minimum[row] = as_half(largest_minima[row] / highest);
     }
   }
 
   void round_group(int group, Choice* choice) {
     const int first = group * lattice_.group;
     alignas(64) int scales[kRows] = {}, minima[kRows] = {};  // the fit's
-    alignas(64) RowFloats fitted, step, offset, loss, best;
-    for (int row = 0; row < kRows; ++row) {
-      const ScaleAndMinimum f = fit(group, row);
-      fitted[row] = f.scale;
-      if (lattice_.scale_high == 0) continue;
-      scales[row] = round_clamped(f.scale * inverse_of(choice->scale[row]), lattice_.scale_low,
+    alignas(64) RowFloats fitted, fitted_minima, step, offset, loss, best;
+    fit(group, fitted, fitted_minima);
+    for (int row = 0; row < kRows && lattice_.scale_high != 0; ++row) {
+      scales[row] = round_clamped(fitted[row] * inverse_of(choice->scale[row]), lattice_.scale_low,
                                   lattice_.scale_high);
-      minima[row] =
-          round_clamped(f.minimum * inverse_of(choice->minimum[row]), 0, lattice_.scale_high);
+      minima[row] = round_clamped(fitted_minima[row] * inverse_of(choice->minimum[row]), 0,
+                                  lattice_.scale_high);
     }
     std::fill_n(best, kRows, INFINITY);
     const int reach = lattice_.has_minimum ? 1 : 0;
@@ -196,7 +196,7 @@ class BlockSearch {
 
   const Lattice& lattice_;
   const StripBlock& block_;
-  std::array<float, 32> gathered_;
+  std::array<float, fit_scratch_floats(32)> scratch_;
   alignas(64) float work_[kMostColumns * kRows];  // targets with the feedback inside the block
   alignas(64) float errors_[32 * kRows], levels_[32 * kRows];
 };

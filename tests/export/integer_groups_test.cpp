@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -64,6 +65,25 @@ std::vector<float> gaussian(size_t n) {
   return values;
 }
 
+float bf16_at(std::span<const uint8_t, 2> bytes) {
+  return bf16_to_float(static_cast<uint16_t>(bytes[0] | bytes[1] << 8));
+}
+
+// One group: its scale, and its bias.
+float symmetric(int bits, std::span<const float> x, std::span<uint8_t> indices) {
+  std::array<uint8_t, 2> scale;
+  round_symmetric(bits, x.size(), x, indices, scale);
+  return bf16_at(scale);
+}
+struct Line {
+  float scale, bias;
+};
+Line affine(int bits, std::span<const float> x, std::span<uint8_t> indices) {
+  std::array<uint8_t, 2> scale, bias;
+  round_affine(bits, x.size(), x, indices, scale, bias);
+  return {bf16_at(scale), bf16_at(bias)};
+}
+
 // ||x - x'||^2 / ||x||^2 over groups of 32.
 template <class Decode>
 double relative_error(const std::vector<float>& values, Decode&& decode) {
@@ -81,7 +101,7 @@ double relative_error(const std::vector<float>& values, Decode&& decode) {
 double symmetric_error(int bits) {
   return relative_error(gaussian(32 * 500), [&](std::span<const float> x) {
     std::vector<uint8_t> indices(x.size());
-    const float scale = bf16_to_float(round_symmetric(bits, x, indices));
+    const float scale = symmetric(bits, x, indices);
     std::vector<float> back;
     for (const uint8_t q : indices)
       back.push_back(scale * static_cast<float>(q - (1 << (bits - 1))));
@@ -92,10 +112,9 @@ double symmetric_error(int bits) {
 double affine_error(int bits) {
   return relative_error(gaussian(32 * 500), [&](std::span<const float> x) {
     std::vector<uint8_t> indices(x.size());
-    const ScaleAndBias s = round_affine(bits, x, indices);
+    const Line line = affine(bits, x, indices);
     std::vector<float> back;
-    for (const uint8_t q : indices)
-      back.push_back(bf16_to_float(s.scale) * static_cast<float>(q) + bf16_to_float(s.bias));
+    for (const uint8_t q : indices) back.push_back(line.scale * static_cast<float>(q) + line.bias);
     return back;
   });
 }
@@ -115,10 +134,10 @@ TEST(IntegerGroups, ZeroTinyAndHugeGroupsStayFinite) {
     const std::vector<float> x(32, value);
     std::vector<uint8_t> indices(32);
     for (const int bits : {4, 8}) {
-      const float scale = bf16_to_float(round_symmetric(bits, x, indices));
+      const float scale = symmetric(bits, x, indices);
       EXPECT_TRUE(std::isfinite(scale)) << value;
-      const ScaleAndBias s = round_affine(bits, x, indices);
-      EXPECT_TRUE(std::isfinite(bf16_to_float(s.scale)) && std::isfinite(bf16_to_float(s.bias)));
+      const Line line = affine(bits, x, indices);
+      EXPECT_TRUE(std::isfinite(line.scale) && std::isfinite(line.bias));
     }
   }
 }
