@@ -180,9 +180,9 @@ class Exporter {
   void read_floats(Piece& piece, Code code) const {
     const Plan& plan = plans_[piece.tensor];
     const GgufTensor& t = tensors_[piece.tensor];
-    const bool as_stored = is_same_float(code, t.type) && !plan.place.add_one;
-    std::vector<uint8_t>& floats =
-        as_stored && plan.place.interleaved_head == 0 ? piece.blocks : piece.floats;
+    const bool moves_as_it_is =
+        is_same_float(code, t.type) && !plan.place.add_one && plan.place.interleaved_head == 0;
+    std::vector<uint8_t>& floats = moves_as_it_is ? piece.blocks : piece.floats;
     floats.resize(static_cast<size_t>(piece.count * t.k() * traits(code).bits / 8));
     model_.read_raw(piece.tensor, piece.first, piece.count, floats);
   }
