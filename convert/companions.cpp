@@ -9,6 +9,7 @@
 #include "formats/error.h"
 #include "formats/file.h"
 #include "formats/json_guard.h"
+#include "formats/tokenizer_text.h"
 
 namespace lapidary {
 namespace {
@@ -55,14 +56,6 @@ std::string token_text(const Json& json, const char* key) {
   return value.is_string() ? value.get<std::string>() : std::string();
 }
 
-// tokenizer.json without its vocabulary, which is most of it.
-Json tokenizer_without_model(const std::string& text) {
-  const auto keep = [](int depth, Json::parse_event_t event, Json& parsed) {
-    return !(depth == 1 && event == Json::parse_event_t::key && parsed == "model");
-  };
-  return Json::parse(text, keep, /*allow_exceptions=*/false);
-}
-
 int32_t added_token_id(const Json& tokenizer, const std::string& content) {
   const auto tokens = tokenizer.find("added_tokens");
   if (content.empty() || tokens == tokenizer.end() || !tokens->is_array()) return -1;
@@ -102,7 +95,8 @@ std::string read_tokenizer(const std::string& folder, const Json& tokenizer_conf
          "tokenizer.json is missing; copy it from the model's page, or save it with transformers' "
          "AutoTokenizer when there is only a tokenizer.model");
   std::string text = read_text(path, kLargestTokenizer);
-  const Json tokenizer = tokenizer_without_model(text);
+  const Json tokenizer =
+      Json::parse(tokenizer_without_model(text), nullptr, /*allow_exceptions=*/false);
   if (!tokenizer.is_object())
     fail(ErrorCode::kBadData, "tokenizer.json: not a JSON object; download the file again");
   const std::string bos = token_text(tokenizer_config, "bos_token");

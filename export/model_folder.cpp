@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "formats/file.h"
+#include "formats/tokenizer_text.h"
 
 namespace lapidary {
 namespace {
@@ -16,11 +17,7 @@ using Json = nlohmann::ordered_json;
 // What transformers' AutoTokenizer asks for beside tokenizer.json.
 std::string tokenizer_config(const LapReader& model) {
   const ModelConfig& config = model.metadata().config;
-  // Without its vocabulary: look-ups of ordered_json are linear, and there is none to find here.
-  const auto keep = [](int depth, Json::parse_event_t event, Json& parsed) {
-    return !(depth == 1 && event == Json::parse_event_t::key && parsed == "model");
-  };
-  const Json tokenizer = Json::parse(model.tokenizer_json(), keep);
+  const Json tokenizer = Json::parse(tokenizer_without_model(model.tokenizer_json()));
   const auto content = [&](int32_t id) -> Json {
     if (id < 0) return nullptr;
     for (const Json& token : tokenizer.value("added_tokens", Json::array()))

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/tokenizer_text.h"
+
 namespace lapidary {
 namespace {
 
@@ -47,7 +49,7 @@ constexpr Grammar kGrammars[] = {
 // Texts of the tokens that end an answer.
 std::vector<std::string> stop_texts(const LapReader& model) {
   std::vector<std::string> texts;
-  const std::string tokenizer = model.tokenizer_json();
+  const std::string tokenizer = tokenizer_without_model(model.tokenizer_json());
   if (tokenizer.empty()) return texts;
   const Json json = Json::parse(tokenizer, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return texts;

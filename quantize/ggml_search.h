@@ -84,8 +84,9 @@ class BlockSearch {
       }
     }
     const float highest = static_cast<float>(lattice_.scale_high);
-    for (float& scale : block_scales) scale /= highest;
-    if (!lattice_.has_minimum)
+    if (lattice_.has_minimum)
+      for (float& scale : block_scales) scale /= highest;
+    else
       kernels().fit_symmetric(rows(scales, n_groups), lattice_.scale_low, lattice_.scale_high,
                               block_scales);
     for (int row = 0; row < kRows; ++row) {

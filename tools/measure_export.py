@@ -9,8 +9,9 @@ beside which there must be room for one more. Every export reads all of it and w
 is then removed: peak memory is VmHWM, and beside the time stands what the same disk takes to copy as
 many bytes, read once and written to disk, by plain reads and writes, and the processor's time: more than
 the disk's times the cores means that rounding, not the disk, sets the pace. One copy goes ahead of all
-and is not timed: on a virtual machine, memory that was not in use before is handed out slowly (0.3 GB/s
-instead of 4.6 were seen), and whoever comes first would pay for it. Needs only the standard library; Linux. Exit status 1 when an export takes more memory than its bound.
+and is not timed: on a virtual machine, memory that was not in use before is handed out slowly, and
+whoever comes first would pay for it. Needs only the standard library; Linux. Exit status 1 when an
+export takes more memory than its bound.
 """
 import argparse
 import json
