@@ -10,6 +10,7 @@
 #include "formats/error.h"
 #include "formats/file.h"
 #include "formats/float_codes.h"
+#include "formats/row_chunk.h"
 #include "formats/stages.h"
 #include "kernels/thread_pool.h"
 
@@ -66,11 +67,9 @@ std::vector<Placed> place(const std::vector<FolderTensor>& tensors, const Shard&
   return order;
 }
 
-// Rows of one tensor on their way, and the bytes that they become.
+// Rows of a planned tensor on their way, beside each other in the source, and what they become.
 struct Batch {
-  size_t tensor = 0;                        // in the plan
-  int64_t first = 0;                        // source row
-  int64_t at = 0, count = 0;                // rows of the parts
+  RowChunk rows;
   std::vector<std::vector<uint8_t>> bytes;  // by part; constants have none
 };
 
@@ -101,39 +100,31 @@ class RowStream {
       for (size_t p = 0; p < tensors_[i].parts.size(); ++p)
         if (const auto& bytes = tensors_[i].parts[p].constant; !bytes.empty())
           out->write(places[i][p], 0, bytes);
-    const std::vector<Batch> batches = batches_of(shard);
+    const std::vector<RowChunk> chunks = chunks_of(shard);
     run_in_stages<Batch>(
-        static_cast<int64_t>(batches.size()),
-        [&](int64_t i, Batch& batch) {
-          const Batch& next = batches[static_cast<size_t>(i)];
-          batch.tensor = next.tensor, batch.first = next.first;
-          batch.at = next.at, batch.count = next.count;
-        },
+        static_cast<int64_t>(chunks.size()),
+        [&](int64_t i, Batch& batch) { batch.rows = chunks[static_cast<size_t>(i)]; },
         [&](Batch& batch) { fill(batch); },
         [&](Batch& batch) {
           for (size_t p = 0; p < batch.bytes.size(); ++p)
             if (!batch.bytes[p].empty())
-              out->write(places[batch.tensor][p],
-                         static_cast<uint64_t>(batch.at) * row_bytes(tensors_[batch.tensor], p),
+              out->write(places[batch.rows.tensor][p],
+                         static_cast<uint64_t>(batch.rows.first) *
+                             row_bytes(tensors_[batch.rows.tensor], p),
                          batch.bytes[p]);
         });
   }
 
  private:
-  std::vector<Batch> batches_of(const Shard& shard) const {
-    std::vector<Batch> batches;
+  std::vector<RowChunk> chunks_of(const Shard& shard) const {
+    std::vector<RowChunk> chunks;
     for (const size_t i : shard.tensors) {
       const RowSlice& rows = tensors_[i].rows;
       const int64_t at_once = block_rows(model_, tensors_[i]) * pool_.n_threads();
-      for (int64_t run = 0; run < rows.runs; ++run)
-        for (int64_t done = 0; done < rows.run; done += at_once)
-          batches.push_back({i,
-                             rows.first + run * rows.stride + done,
-                             run * rows.run + done,
-                             std::min(at_once, rows.run - done),
-                             {}});
+      for (int64_t first = 0; first < rows.rows(); first += rows.run)
+        append_chunks(i, first, first + rows.run, at_once, &chunks);
     }
-    return batches;
+    return chunks;
   }
 
   static uint64_t row_bytes(const FolderTensor& tensor, size_t part) {
@@ -141,16 +132,16 @@ class RowStream {
   }
 
   void fill(Batch& batch) {
-    const FolderTensor& tensor = tensors_[batch.tensor];
+    const FolderTensor& tensor = tensors_[batch.rows.tensor];
+    const int64_t source = tensor.rows.source(batch.rows.first), count = batch.rows.count;
     batch.bytes.resize(tensor.parts.size());
     for (size_t p = 0; p < tensor.parts.size(); ++p)
-      batch.bytes[p].resize(tensor.parts[p].constant.empty()
-                                ? static_cast<size_t>(batch.count) * row_bytes(tensor, p)
-                                : 0);
-    const int64_t block = block_rows(model_, tensor), n_blocks = (batch.count + block - 1) / block;
+      batch.bytes[p].resize(
+          tensor.parts[p].constant.empty() ? static_cast<size_t>(count) * row_bytes(tensor, p) : 0);
+    const int64_t block = block_rows(model_, tensor), n_blocks = (count + block - 1) / block;
     errors_.assign(static_cast<size_t>(n_blocks), nullptr);
     pool_.run(n_blocks, [&](int64_t b) {
-      const int64_t begin = b * block, n = std::min(block, batch.count - begin);
+      const int64_t begin = b * block, n = std::min(block, count - begin);
       std::vector<std::span<uint8_t>> parts;
       for (size_t p = 0; p < tensor.parts.size(); ++p) {
         const size_t bytes = batch.bytes[p].empty() ? 0 : row_bytes(tensor, p);
@@ -159,7 +150,7 @@ class RowStream {
                 .subspan(static_cast<size_t>(begin) * bytes, static_cast<size_t>(n) * bytes));
       }
       try {
-        tensor.encode(batch.first + begin, n, parts);
+        tensor.encode(source + begin, n, parts);
       } catch (...) {
         errors_[static_cast<size_t>(b)] = std::current_exception();
       }
@@ -167,7 +158,7 @@ class RowStream {
     for (const std::exception_ptr& error : errors_)
       if (error) std::rethrow_exception(error);
     progress_.detail = model_.tensors()[tensor.source].name;
-    progress_.done += static_cast<uint64_t>(batch.count * width(model_, tensor));
+    progress_.done += static_cast<uint64_t>(count * width(model_, tensor));
     for (const std::vector<uint8_t>& bytes : batch.bytes) progress_.bytes_done += bytes.size();
     events_.progress(progress_);
   }

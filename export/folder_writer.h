@@ -28,6 +28,7 @@ struct FolderPart {
 struct RowSlice {
   int64_t first = 0, run = 0, stride = 0, runs = 1;
   int64_t rows() const { return run * runs; }
+  int64_t source(int64_t row) const { return first + row / run * stride + row % run; }
 };
 
 // Fills each part's bytes of source rows [first, first + count); called by several threads.

@@ -19,6 +19,7 @@
 #include "formats/float_codes.h"
 #include "formats/gguf.h"
 #include "formats/gguf_names.h"
+#include "formats/row_chunk.h"
 #include "formats/stages.h"
 #include "kernels/ggml_encode.h"
 #include "kernels/thread_pool.h"
@@ -44,10 +45,9 @@ bool is_lossless(Code code, GgmlType type) {
   return type == GgmlType::kF32 || is_same_float(code, type);
 }
 
-// Rows [first, first + count) of a tensor in GGUF's order, on their way.
+// Rows on their way, in GGUF's order.
 struct Piece {
-  size_t tensor = 0;
-  int64_t first = 0, count = 0;
+  RowChunk rows;
   std::vector<uint8_t> floats;  // as stored, where the source is a float that has to be encoded
   std::vector<float> values;    // of a packed source that has to be encoded
   std::vector<uint8_t> blocks;  // what is written
@@ -69,19 +69,18 @@ class Exporter {
   GgufExportReport run(const std::string& output, const Events& events) {
     const auto start = std::chrono::steady_clock::now();
     GgufWriter writer(output, pairs(), tensors_);
-    const std::vector<Piece> pieces = pieces_of();
+    const std::vector<RowChunk> chunks = chunks_of();
     run_in_stages<Piece>(
-        static_cast<int64_t>(pieces.size()),
+        static_cast<int64_t>(chunks.size()),
         [&](int64_t i, Piece& piece) {
-          const Piece& next = pieces[static_cast<size_t>(i)];
-          piece.tensor = next.tensor, piece.first = next.first, piece.count = next.count;
+          piece.rows = chunks[static_cast<size_t>(i)];
           read(piece);
         },
         [&](Piece& piece) {
           events.poll();
-          if (piece.first == 0)
-            events.progress(
-                {"tensors", piece.tensor, plans_.size(), bytes_done_, tensors_[piece.tensor].name});
+          const size_t tensor = piece.rows.tensor;
+          if (piece.rows.first == 0)
+            events.progress({"tensors", tensor, plans_.size(), bytes_done_, tensors_[tensor].name});
           encode(piece);
           bytes_done_ += piece.blocks.size();
         },
@@ -140,73 +139,75 @@ class Exporter {
         ->first;
   }
 
-  std::vector<Piece> pieces_of() const {
-    std::vector<Piece> pieces;
+  std::vector<RowChunk> chunks_of() const {
+    std::vector<RowChunk> chunks;
     for (size_t i = 0; i < plans_.size(); ++i) {
       const GgufTensor& t = tensors_[i];
-      // Interleaved heads stay within a piece.
+      // Interleaved heads stay within a chunk.
       const int64_t unit = std::max(plans_[i].place.interleaved_head, 1);
       const int64_t at_once = std::max(kPieceValues / t.k() / unit, int64_t{1}) * unit;
-      for (int64_t first = 0; first < t.rows(); first += at_once)
-        pieces.push_back({i, first, std::min(at_once, t.rows() - first), {}, {}, {}});
+      append_chunks(i, 0, t.rows(), at_once, &chunks);
     }
-    return pieces;
+    return chunks;
   }
 
   // What the rows of a piece come from; where no arithmetic is needed, its blocks at once.
   void read(Piece& piece) const {
-    const Plan& plan = plans_[piece.tensor];
-    const Code code = model_.tensors()[piece.tensor].code;
+    const Plan& plan = plans_[piece.rows.tensor];
+    const Code code = model_.tensors()[piece.rows.tensor].code;
     piece.floats.clear();
     piece.values.clear();
-    piece.blocks.resize(static_cast<size_t>(piece.count) * tensors_[piece.tensor].row_bytes());
+    piece.blocks.resize(static_cast<size_t>(piece.rows.count) *
+                        tensors_[piece.rows.tensor].row_bytes());
     if (plan.rounded) {
       copy_rows(piece, [&](int64_t row, int64_t, std::span<uint8_t> out) {
-        const uint64_t row_bytes = tensors_[piece.tensor].row_bytes();
+        const uint64_t row_bytes = tensors_[piece.rows.tensor].row_bytes();
         plan.rounded->read_at(static_cast<uint64_t>(row) * row_bytes, out);
       });
     } else if (plan.exact_copy) {
       copy_rows(piece, [&](int64_t row, int64_t count, std::span<uint8_t> out) {
-        copy_exact_rows(model_, model_.index()[piece.tensor], row, count, out);
+        copy_exact_rows(model_, model_.index()[piece.rows.tensor], row, count, out);
       });
     } else if (traits(code).is_float) {
       read_floats(piece, code);
     } else {
-      piece.values.resize(static_cast<size_t>(piece.count * tensors_[piece.tensor].k()));
-      model_.read_rows(piece.tensor, piece.first, piece.count, piece.values);
+      piece.values.resize(static_cast<size_t>(piece.rows.count * tensors_[piece.rows.tensor].k()));
+      model_.read_rows(piece.rows.tensor, piece.rows.first, piece.rows.count, piece.values);
     }
   }
 
   void read_floats(Piece& piece, Code code) const {
-    const Plan& plan = plans_[piece.tensor];
-    const GgufTensor& t = tensors_[piece.tensor];
+    const Plan& plan = plans_[piece.rows.tensor];
+    const GgufTensor& t = tensors_[piece.rows.tensor];
     const bool moves_as_it_is =
         is_same_float(code, t.type) && !plan.place.add_one && plan.place.interleaved_head == 0;
     std::vector<uint8_t>& floats = moves_as_it_is ? piece.blocks : piece.floats;
-    floats.resize(static_cast<size_t>(piece.count * t.k() * traits(code).bits / 8));
-    model_.read_raw(piece.tensor, piece.first, piece.count, floats);
+    floats.resize(static_cast<size_t>(piece.rows.count * t.k() * traits(code).bits / 8));
+    model_.read_raw(piece.rows.tensor, piece.rows.first, piece.rows.count, floats);
   }
 
   // f(first source row, count, out) for runs of rows that stand beside each other in the source.
   template <class F>
   void copy_rows(Piece& piece, F&& f) const {
-    const GgufPlace& place = plans_[piece.tensor].place;
-    if (place.interleaved_head == 0) return f(piece.first, piece.count, std::span(piece.blocks));
-    const size_t row_bytes = tensors_[piece.tensor].row_bytes();
-    for (int64_t row = 0; row < piece.count; ++row)
-      f(source_row(place, piece.first + row), 1,
+    const GgufPlace& place = plans_[piece.rows.tensor].place;
+    if (place.interleaved_head == 0)
+      return f(piece.rows.first, piece.rows.count, std::span(piece.blocks));
+    const size_t row_bytes = tensors_[piece.rows.tensor].row_bytes();
+    for (int64_t row = 0; row < piece.rows.count; ++row)
+      f(source_row(place, piece.rows.first + row), 1,
         std::span(piece.blocks).subspan(static_cast<size_t>(row) * row_bytes, row_bytes));
   }
 
   void encode(Piece& piece) {
     if (piece.floats.empty() && piece.values.empty()) return;
-    const GgufTensor& t = tensors_[piece.tensor];
-    const GgufPlace& place = plans_[piece.tensor].place;
-    const Code code = model_.tensors()[piece.tensor].code;
+    const GgufTensor& t = tensors_[piece.rows.tensor];
+    const GgufPlace& place = plans_[piece.rows.tensor].place;
+    const Code code = model_.tensors()[piece.rows.tensor].code;
     const size_t k = static_cast<size_t>(t.k()), row_bytes = t.row_bytes();
     const size_t float_bytes = k * static_cast<size_t>(traits(code).bits) / 8;
-    pool_.run(piece.count, [&](int64_t row) {
-      const size_t source = static_cast<size_t>(source_row(place, piece.first + row) - piece.first);
+    pool_.run(piece.rows.count, [&](int64_t row) {
+      const size_t source =
+          static_cast<size_t>(source_row(place, piece.rows.first + row) - piece.rows.first);
       std::vector<float> values(k);
       if (piece.values.empty())
         decode_floats(code, std::span(piece.floats).subspan(source * float_bytes, float_bytes),

@@ -28,7 +28,8 @@ ValueGroups groups_of(size_t group, std::span<const float> values, std::vector<f
   LAPIDARY_CHECK(values.size() % group == 0);
   const int n = static_cast<int>(group);
   scratch->resize(static_cast<size_t>(fit_scratch_floats(n)));
-  return {values.data(), n, 1, n, static_cast<int64_t>(values.size() / group), scratch->data()};
+  return adjacent_groups(values.data(), n, static_cast<int64_t>(values.size() / group),
+                         scratch->data());
 }
 
 void put_bf16(uint16_t value, size_t i, std::span<uint8_t> out) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "formats/provenance.h"
+#include "formats/row_chunk.h"
 #include "formats/stages.h"
 
 namespace lapidary {
@@ -15,22 +16,19 @@ constexpr int64_t kBufferBytes = int64_t{8} << 20;
 
 int64_t row_bytes(const SourceTensor& t) { return t.k() * traits(t.code).bits / 8; }
 
-// Rows [first, first + count) of a tensor.
 struct Piece {
-  size_t tensor = 0;
-  int64_t first = 0, count = 0;
-  std::vector<uint8_t> bytes;  // while it is under way
+  RowChunk rows;
+  std::vector<uint8_t> bytes;
 };
 
-std::vector<Piece> pieces_of(const std::vector<SourceTensor>& tensors) {
-  std::vector<Piece> pieces;
+std::vector<RowChunk> chunks_of(const std::vector<SourceTensor>& tensors) {
+  std::vector<RowChunk> chunks;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const SourceTensor& t = tensors[i];
     const int64_t at_once = std::clamp<int64_t>(kBufferBytes / row_bytes(t), 1, t.rows());
-    for (int64_t first = 0; first < t.rows(); first += at_once)
-      pieces.push_back({i, first, std::min(at_once, t.rows() - first), {}});
+    append_chunks(i, 0, t.rows(), at_once, &chunks);
   }
-  return pieces;
+  return chunks;
 }
 
 }  // namespace
@@ -69,24 +67,23 @@ LapCopyResult copy_to_lap(const ModelSource& source, const std::string& output,
   for (const SourceTensor& t : tensors) entries.push_back(plain_lap_tensor(t, metadata.config));
 
   LapWriter writer(output, metadata, tokenizer, std::move(entries));
-  const std::vector<Piece> pieces = pieces_of(tensors);
+  const std::vector<RowChunk> chunks = chunks_of(tensors);
   Progress progress{.what = "tensors", .total = tensors.size()};
   run_in_stages<Piece>(
-      static_cast<int64_t>(pieces.size()),
+      static_cast<int64_t>(chunks.size()),
       [&](int64_t i, Piece& piece) {
-        const Piece& next = pieces[static_cast<size_t>(i)];
-        piece.tensor = next.tensor, piece.first = next.first, piece.count = next.count;
-        piece.bytes.resize(static_cast<size_t>(next.count * row_bytes(tensors[next.tensor])));
-        source.read_raw(next.tensor, next.first, next.count, piece.bytes);
+        const RowChunk& rows = piece.rows = chunks[static_cast<size_t>(i)];
+        piece.bytes.resize(static_cast<size_t>(rows.count * row_bytes(tensors[rows.tensor])));
+        source.read_raw(rows.tensor, rows.first, rows.count, piece.bytes);
       },
       [&](Piece& piece) {
-        const SourceTensor& t = tensors[piece.tensor];
+        const SourceTensor& t = tensors[piece.rows.tensor];
         progress.detail = t.name;
         progress.bytes_done += piece.bytes.size();
-        if (piece.first + piece.count == t.rows()) ++progress.done;
+        if (piece.rows.end() == t.rows()) ++progress.done;
         events.progress(progress);
       },
-      [&](Piece& piece) { writer.append(piece.tensor, piece.bytes); });
+      [&](Piece& piece) { writer.append(piece.rows.tensor, piece.bytes); });
   return commit_copy(writer, metadata, is_source);
 }
 

@@ -44,13 +44,8 @@ struct Scratch {
   std::array<float, kTogether> block_scales;
 };
 
-ValueGroups groups_of(const float* x, size_t group, size_t n_groups, Scratch* scratch) {
-  return {x,
-          static_cast<int64_t>(group),
-          1,
-          static_cast<int>(group),
-          static_cast<int64_t>(n_groups),
-          scratch->columns.data()};
+ValueGroups groups_of(const float* x, int group, size_t n_groups, Scratch* scratch) {
+  return adjacent_groups(x, group, static_cast<int64_t>(n_groups), scratch->columns.data());
 }
 
 void encode_q8_0(const Blocks& blocks, size_t bytes) {

@@ -25,6 +25,10 @@ struct ValueGroups {
   int64_t n_groups;
   float* scratch;  // [fit_scratch_floats(n)]
 };
+// x[n_groups][n].
+inline ValueGroups adjacent_groups(const float* x, int n, int64_t n_groups, float* scratch) {
+  return {x, n, 1, n, n_groups, scratch};
+}
 // Sixteen groups at a time, a transposed tile of which may end 8 values late.
 constexpr int64_t fit_scratch_floats(int n) { return (int64_t{n} + 8) * 16; }
 

@@ -68,6 +68,11 @@ class Quantizer {
  private:
   bool is_finished(size_t index) const { return finished_ && finished_->pieces().contains(index); }
 
+  // The last of its tensor.
+  bool is_last(const RowChunk& chunk) const {
+    return chunk.end() == source_.tensors()[chunk.tensor].rows();
+  }
+
   void round(Work& work) {
     const size_t index = work.chunk.tensor;
     const LapTensor& entry = entries_[index];
@@ -80,7 +85,7 @@ class Quantizer {
       round_table(entry, work);
     else if (source_.tensors()[index].code != entry.code)
       round_floats(entry, work);
-    if (work.chunk.is_last && !losses_[index].fits)
+    if (is_last(work.chunk) && !losses_[index].fits)
       fail(ErrorCode::kBadData,
            "{}: tensor {} has weights too large for the 16-bit scales of {}; keep it with --keep "
            "{}=bf16",
@@ -157,7 +162,7 @@ class Quantizer {
     const RowChunk& chunk = work.chunk;
     const LapTensor& entry = entries_[chunk.tensor];
     if (is_finished(chunk.tensor)) {
-      if (chunk.is_last) finished_->copy(chunk.tensor, writer_);
+      if (is_last(chunk)) finished_->copy(chunk.tensor, writer_);
     } else if (entry.layout == Layout::kPanels) {
       const int64_t n_rows = entry.shape[entry.shape.size() - 2];
       writer_.write_panels(chunk.tensor, chunk.first / n_rows, chunk.first % n_rows / kPanelRows,

@@ -16,9 +16,7 @@ std::vector<RowChunk> chunks_of(const ModelSource& source, int64_t most_weights,
     const int64_t matrix_rows = is_stack ? t.shape[1] : t.rows();
     const int64_t at_once = std::max(most_weights / t.k() / multiple, int64_t{1}) * multiple;
     for (int64_t start = 0; start < t.rows(); start += matrix_rows)
-      for (int64_t row = 0; row < matrix_rows; row += at_once)
-        chunks.push_back({index, start + row, std::min(at_once, matrix_rows - row), false});
-    chunks.back().is_last = true;
+      append_chunks(index, start, start + matrix_rows, at_once, &chunks);
   }
   return chunks;
 }
@@ -44,7 +42,7 @@ void RowStream::read(const RowChunk& chunk, ChunkRows* out) {
   if (!hashes_) return;
   if (!hash_) hash_.emplace();
   hash_->update(out->raw_);
-  if (!chunk.is_last) return;
+  if (chunk.end() < t.rows()) return;
   identities_.push_back({t.name, t.code, t.shape, hash_->digest()});
   hash_.reset();
 }

@@ -10,18 +10,13 @@
 
 #include "formats/hash.h"
 #include "formats/model_source.h"
+#include "formats/row_chunk.h"
 #include "quantize/pack_rows.h"
 
 namespace lapidary {
 
-// Rows [first, first + count) of a tensor. Chunks never cross the matrices of a stack.
-struct RowChunk {
-  size_t tensor = 0;
-  int64_t first = 0, count = 0;
-  bool is_last = false;  // of its tensor
-};
-
-// At most `most_weights` each, cut at multiples of `multiple` rows of a matrix (one row at least).
+// A model's rows, at most `most_weights` weights at once, cut at multiples of `multiple` rows of a
+// matrix (one row at least). Chunks never cross the matrices of a stack.
 std::vector<RowChunk> chunks_of(const ModelSource& source, int64_t most_weights, int64_t multiple);
 
 // The rows of one chunk in memory.
