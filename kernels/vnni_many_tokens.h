@@ -81,31 +81,56 @@ template <class V, Code C>
 inline constexpr int kTokensAtOnce =
     kScaleK<C> == kGroupK ? V::kTokensAtOnceWithFloats : V::kTokensAtOnce;
 
-// y[t][rows of the strip] += the strip times Tokens tokens over n_k inputs.
+// Where a strip's sums come from and go to, token by token: from zeros or the dense copy that stays
+// in cache between chunks, to that copy or to y.
+struct Sums {
+  const float* from;
+  int64_t ld_from;  // 0: all from one row of zeros
+  float* to;
+  int64_t ld_to, n_rows;  // rows of `to` that are the call's to write
+
+  Sums at(int64_t token) const {
+    return {from + token * ld_from, ld_from, to + token * ld_to, ld_to, n_rows};
+  }
+};
+
+// To write a line takes as long as to read it from memory, which the products hide.
+static inline void prefetch_to_write(const float* p) { asm volatile("prefetchw %0" : : "m"(*p)); }
+
+// Adds the strip times Tokens tokens over n_k inputs.
 template <class V, Code C, int Tokens>
 static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x, int64_t ldx,
                             const float* x_scales, int64_t n_x_scales, const int32_t* bases,
-                            int64_t ld_bases, float (*y)[Strip<V>::kRows], Ahead ahead) {
+                            int64_t ld_bases, const Sums& sums, Ahead ahead) {
   typename V::Floats out[Tokens][2];
 #pragma GCC unroll 8
   for (int t = 0; t < Tokens; ++t)
 #pragma GCC unroll 2
-    for (int v = 0; v < 2; ++v) out[t][v] = V::load_floats(y[t] + v * V::kLanes);
+    for (int v = 0; v < 2; ++v) {
+      out[t][v] = V::load_floats(sums.from + t * sums.ld_from + v * V::kLanes);
+      prefetch_to_write(sums.to + t * sums.ld_to + v * V::kLanes);
+    }
+  const int8_t* next_x = x + Tokens * ldx;
   for (int64_t block = 0; block * kScaleK<C> < n_k; ++block) {
     const int64_t k_end = min((block + 1) * kScaleK<C>, n_k);
     typename V::Ints sum[Tokens][2];
 #pragma GCC unroll 8
     for (int t = 0; t < Tokens; ++t) sum[t][0] = sum[t][1] = V::set(bases[t * ld_bases + block]);
 #pragma GCC unroll 1
-    for (int64_t k = block * kScaleK<C>; k < k_end; k += 4) {
-      ahead.fetch<C>();
-      const auto low = V::load(strip.lines[k / 4]);
-      const auto high = V::load(strip.lines[k / 4] + V::kBytes);
+    for (int64_t k = block * kScaleK<C>; k < k_end; k += kGroupK) {
 #pragma GCC unroll 8
-      for (int t = 0; t < Tokens; ++t) {
-        const auto four = V::broadcast4(x + t * ldx + k);
-        sum[t][0] = V::dot(sum[t][0], low, four);
-        sum[t][1] = V::dot(sum[t][1], high, four);
+      for (int line = 0; line < kGroupLines; ++line) {
+        ahead.fetch<C>();
+        if (line < Tokens)
+          _mm_prefetch(reinterpret_cast<const char*>(next_x + line * ldx + k), _MM_HINT_T0);
+        const auto low = V::load(strip.lines[k / 4 + line]);
+        const auto high = V::load(strip.lines[k / 4 + line] + V::kBytes);
+#pragma GCC unroll 8
+        for (int t = 0; t < Tokens; ++t) {
+          const auto four = V::broadcast4(x + t * ldx + k + 4 * line);
+          sum[t][0] = V::dot(sum[t][0], low, four);
+          sum[t][1] = V::dot(sum[t][1], high, four);
+        }
       }
     }
 #pragma GCC unroll 8
@@ -119,20 +144,22 @@ static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x,
 #pragma GCC unroll 8
   for (int t = 0; t < Tokens; ++t)
 #pragma GCC unroll 2
-    for (int v = 0; v < 2; ++v) V::store(y[t] + v * V::kLanes, out[t][v]);
+    for (int v = 0; v < 2; ++v)
+      V::store_rows(sums.to + t * sums.ld_to + v * V::kLanes, sums.n_rows - v * V::kLanes,
+                    out[t][v]);
 }
 
 template <class V, Code C>
 static void multiply_strip(const Task& task, const Strip<V>& strip, int64_t k0, int64_t n_k,
                            int64_t token, int64_t n_tokens, const int32_t* bases, int64_t ld_bases,
-                           float (*y)[Strip<V>::kRows], Ahead ahead) {
+                           const Sums& sums, Ahead ahead) {
   int64_t t = 0;
   const auto run = [&]<int Tokens>() {
     for (; t + Tokens <= n_tokens; t += Tokens) {
       multiply_tokens<V, C, Tokens>(strip, n_k, task.input(token + t, k0), task.x.padded_k,
                                     task.x_scales(token + t, k0 / kScaleK<C>),
-                                    task.g.n_scale_blocks, bases + t * ld_bases, ld_bases, y + t,
-                                    ahead);
+                                    task.g.n_scale_blocks, bases + t * ld_bases, ld_bases,
+                                    sums.at(t), ahead);
       ahead.step = 0;
     }
   };
@@ -140,22 +167,6 @@ static void multiply_strip(const Task& task, const Strip<V>& strip, int64_t k0, 
   run.template operator()<4>();
   run.template operator()<2>();
   run.template operator()<1>();
-}
-
-// Moves the results of rows row .. end_row - 1 between y and the dense copy that stays in L1.
-template <class V, bool kLoad>
-static void copy_results(const Task& task, int64_t row, int64_t end_row, int64_t token,
-                         int64_t n_tokens, float (*dense)[Strip<V>::kRows]) {
-  for (int64_t t = 0; t < n_tokens; ++t)
-    for (int v = 0; v < 2; ++v) {
-      float* y = task.y + (token + t) * task.ldy + row + v * V::kLanes;
-      const int64_t n_rows = end_row - row - v * V::kLanes;
-      float* copy = dense[t] + v * V::kLanes;
-      if constexpr (kLoad)
-        V::store(copy, V::load_rows(y, n_rows));
-      else
-        V::store_rows(y, n_rows, V::load_floats(copy));
-    }
 }
 
 // A call's codes in the order of their use: chunks of a strip, strips of a span, spans.
@@ -190,16 +201,19 @@ struct CodeOrder {
   }
 };
 
+// Panels whose sums stay in cache from span to span.
+inline constexpr int64_t kPanelsTogether = 4;
+
 template <class V, Code C>
-static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t n_panels,
-                                 int64_t token, int64_t n_tokens) {
+static void multiply_together(const Task& task, int64_t first_panel, int64_t last_panel,
+                              int64_t token, int64_t n_tokens) {
   constexpr int64_t kSpanBlocks = kSpanK / kScaleK<C>;
   constexpr int64_t kStripPanels = CodeOrder<V, C>::kStripPanels;
+  constexpr int kRows = Strip<V>::kRows;
   int32_t bases[kTileTokens * kSpanBlocks + kGroupsTogether];
-  alignas(64) float y[kTileTokens][Strip<V>::kRows];
+  alignas(64) float dense[kPanelsTogether / kStripPanels][kTileTokens][kRows];
+  alignas(64) static constexpr float kZeros[kRows] = {};
   Strip<V> strip;
-  // The last strip may hang over the end of the range: those rows are not this call's to write.
-  const int64_t last_panel = first_panel + n_panels - 1;
   const int64_t end_row = min(task.w.rows, (last_panel + 1) * kPanelRows);
   const CodeOrder<V, C> order{task, first_panel, last_panel};
   order.fetch_first();
@@ -212,21 +226,30 @@ static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t 
         block_bases(task.x_sums(token + t, k0), span_end - k0, kScaleK<C>, kStripOffset<C>,
                     bases + t * kSpanBlocks);
     for (int64_t panel = first_panel; panel <= last_panel; panel += kStripPanels) {
-      if (k0 == 0) {
-        std::memset(y, 0, static_cast<size_t>(n_tokens) * sizeof y[0]);
-        order.fetch_meta(panel + kStripPanels);
-      } else {
-        copy_results<V, true>(task, panel * kPanelRows, end_row, token, n_tokens, y);
-      }
+      if (k0 == 0) order.fetch_meta(panel + kStripPanels);
+      float* between = dense[(panel - first_panel) / kStripPanels][0];
       for (int64_t k = k0; k < span_end; k += kChunkK) {
         const int64_t n_k = min(kChunkK, span_end - k);
         unpack_strip<V, C>(task, panel, last_panel, k, n_k, strip);
+        Sums sums{between, kRows, between, kRows, kRows};
+        if (k == 0) sums.from = kZeros, sums.ld_from = 0;
+        if (k + n_k == task.g.padded_k) {
+          sums.to = task.y + token * task.ldy + panel * kPanelRows, sums.ld_to = task.ldy;
+          sums.n_rows = end_row - panel * kPanelRows;
+        }
         multiply_strip<V, C>(task, strip, k, n_k, token, n_tokens, bases + (k - k0) / kScaleK<C>,
-                             kSpanBlocks, y, order.after(panel, k, k0, span_end));
+                             kSpanBlocks, sums, order.after(panel, k, k0, span_end));
       }
-      copy_results<V, false>(task, panel * kPanelRows, end_row, token, n_tokens, y);
     }
   }
+}
+
+template <class V, Code C>
+static void multiply_many_tokens(const Task& task, int64_t first_panel, int64_t n_panels,
+                                 int64_t token, int64_t n_tokens) {
+  const int64_t end = first_panel + n_panels;
+  for (int64_t panel = first_panel; panel < end; panel += kPanelsTogether)
+    multiply_together<V, C>(task, panel, min(panel + kPanelsTogether, end) - 1, token, n_tokens);
 }
 
 }  // namespace lapidary::vnni

@@ -16,6 +16,8 @@ constexpr int64_t kRowsPerItem = kPanelsPerItem * kPanelRows;
 // Tokens whose gate and up outputs lie in L2 until they are activated: 144 KiB. A multiple of what
 // the matrix kernels handle together.
 constexpr int64_t kGatedTokens = 256;
+// Tokens whose lines of a gated product's result are on their way while others are activated.
+constexpr int64_t kWritesAhead = 8;
 // Tokens whose two rows lie in L1 until they are added: 16 KiB.
 constexpr int64_t kTwiceTokens = 32;
 
@@ -197,9 +199,14 @@ void Linear::run_gated(const Product& product, int64_t first_panel, int64_t n_pa
     // Kernels index outputs by the matrix's row: shift the scratch accordingly.
     run_rows(*product.w, first_panel, n_panels, t0, n_tokens, gate - row, kRowsPerItem);
     run_rows(*product.up.w, up_panel, up_panels, t0, n_tokens, up - up_panel * kPanelRows, kUpRows);
-    for (int64_t t = 0; t < n_tokens; ++t)
+    float* const y = product.y + t0 * product.up.width + row;
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      // The lines that wait for memory longest: they are written once, a row of y apart.
+      for (int64_t r = 0; r < n_here; r += kPanelRows)
+        __builtin_prefetch(y + (t + kWritesAhead) * product.up.width + r, 1);
       gated_(gate + t * kRowsPerItem, up + t * kUpRows + up_row % kPanelRows, n_here,
-             product.y + (t0 + t) * product.up.width + row);
+             y + t * product.up.width);
+    }
   }
 }
 
