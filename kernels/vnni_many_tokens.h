@@ -154,13 +154,13 @@ static void multiply_strip(const Task& task, const Strip<V>& strip, int64_t k0, 
                            int64_t token, int64_t n_tokens, const int32_t* bases, int64_t ld_bases,
                            const Sums& sums, Ahead ahead) {
   int64_t t = 0;
+  const Ahead nothing{{ahead.streams[0], ahead.streams[1]}, 0};
   const auto run = [&]<int Tokens>() {
     for (; t + Tokens <= n_tokens; t += Tokens) {
       multiply_tokens<V, C, Tokens>(strip, n_k, task.input(token + t, k0), task.x.padded_k,
                                     task.x_scales(token + t, k0 / kScaleK<C>),
                                     task.g.n_scale_blocks, bases + t * ld_bases, ld_bases,
-                                    sums.at(t), ahead);
-      ahead.step = 0;
+                                    sums.at(t), t == 0 || t + Tokens == n_tokens ? ahead : nothing);
     }
   };
   run.template operator()<kTokensAtOnce<V, C>>();
