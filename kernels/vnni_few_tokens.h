@@ -83,7 +83,7 @@ static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t
       const uint8_t* codes = parts.codes + tile * kTileBytes<C>;
 #pragma GCC unroll 16
       for (int64_t ahead = 0; ahead < kTileBytes<C>; ahead += kLineBytes)
-        _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + ahead), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + ahead), _MM_HINT_T1);
 #pragma GCC unroll 2
       for (int p = 0; p < kParts; ++p) {
         Ints sum[Tokens][kTileGroups];
