@@ -179,7 +179,7 @@ void Linear::run(std::span<const Product> products) {
 void Linear::run_panels(const Product& product, int64_t first_panel, int64_t n_panels) {
   const int64_t n_rows = product.n_rows < 0 ? n_rows_ : product.n_rows;
   run_rows(*product.w, first_panel, n_panels, product.first, n_rows,
-           product.y + product.first * product.w->rows, product.w->rows);
+           product.y + product.first * product.stride(), product.stride());
 }
 
 // The same rows of gate and up, a tile of tokens at a time; neither leaves the cache. Up's rows may
@@ -284,7 +284,7 @@ void Linear::add_adapters(std::span<const Row> rows, const Product& product) {
     const MatrixView b = float_matrix(m->b, n_out, m->rank);
     kernels_.matmul_float(a, 0, n_panels(a), x_ + t * k_, k_, 1, ax, m->rank);
     kernels_.matmul_float(b, 0, n_panels(b), ax, m->rank, 1, bax, n_out);
-    float* y = product.y + t * n_out;
+    float* y = product.y + t * product.stride();
     for (int64_t r = 0; r < n_out; ++r) y[r] += bax[r];
     for (size_t r = 0; r < m->row_factor.size(); ++r) y[r] *= m->row_factor[r];
   });

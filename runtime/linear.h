@@ -38,7 +38,9 @@ struct Product {
   int64_t first = 0;
   int64_t n_rows = -1;  // -1: all
   UpRows up{};
+  int64_t ldy = 0;  // of y, where its rows are longer; 0: width(). REQUIRES 0 if gated
   int64_t width() const { return up.w ? up.width : w->rows; }
+  int64_t stride() const { return ldy > 0 ? ldy : width(); }
 };
 
 using GatedActivation = decltype(KernelTable::gelu_mul);

@@ -8,6 +8,14 @@
 #include "runtime/forward.h"
 
 namespace lapidary {
+namespace {
+
+struct Range {
+  int64_t first, count;
+  bool contains(int64_t i) const { return i >= first && i < first + count; }
+};
+
+}  // namespace
 
 // Before anything else of a step: this is the only part that can fail.
 void Forward::read_ple() {
@@ -23,17 +31,38 @@ void Forward::read_ple() {
 void Forward::combine_ple() {
   Workspace& ws = workspace_;
   const RowTableGeometry& table = model_.ple_geometry;
-  const int64_t width = config_.ple_width, n_layers = config_.n_layers();
-  linear_.multiply(ws.hidden.data(), ws.rows, config_.d_model,
-                   {{&model_.ple_model_projection, ws.ple.data()}});
+  const int64_t width = config_.ple_width, n_layers = config_.n_layers(), all = n_layers * width;
+  const MatrixView& projection = model_.ple_model_projection;
+  // Layers from the last one that owns K and V on meet wanted rows only (drop_unwanted_rows).
+  const auto is_wanted = [](const Row& row) { return row.wanted; };
+  const auto first = std::find_if(ws.rows.begin(), ws.rows.end(), is_wanted);
+  const auto last = std::find_if(ws.rows.rbegin(), ws.rows.rend(), is_wanted).base();
+  const Range far{first - ws.rows.begin(), std::max<int64_t>(0, last - first)};
+  const int64_t near = last_kv_layer_;
+  const bool splits = far.count < n() && near > 0 && near * width % kPanelRows == 0 &&
+                      !linear_.any_adapted(ws.rows, projection);
+  if (splits) {
+    const MatrixView near_rows = rows_of(projection, 0, near * width);
+    const MatrixView far_rows = rows_of(projection, near * width, all - near * width);
+    linear_.multiply(ws.hidden.data(), ws.rows, config_.d_model,
+                     {{.w = &near_rows, .y = ws.ple.data(), .ldy = all},
+                      {.w = &far_rows,
+                       .y = ws.ple.data() + near * width,
+                       .first = far.first,
+                       .n_rows = far.count,
+                       .ldy = all}});
+  } else {
+    linear_.multiply(ws.hidden.data(), ws.rows, config_.d_model, {{&projection, ws.ple.data()}});
+  }
   pool_.run(n(), [&](int64_t t) {
-    float* token = ws.ple_token.row(t, n_layers * width);
+    const int64_t n_here = splits && !far.contains(t) ? near : n_layers;
+    float* token = ws.ple_token.row(t, all);
     const uint8_t* records = ws.ple_bytes.row(t, table.row_bytes);
-    for (int64_t l = 0; l < n_layers; ++l)
+    for (int64_t l = 0; l < n_here; ++l)
       unpack_record(table, model_.ple_table->scale_type,
                     {records + l * table.record_bytes, static_cast<size_t>(table.record_bytes)},
                     {token + l * width, static_cast<size_t>(width)});
-    mix_ple(ws.ple.row(t, n_layers * width), token, n_layers);
+    mix_ple(ws.ple.row(t, all), token, n_here);
   });
 }
 
