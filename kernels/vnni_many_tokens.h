@@ -94,10 +94,12 @@ struct Sums {
   }
 };
 
-// To write a line takes as long as to read it from memory, which the products hide.
+// A line that is written must come from memory first; the products hide it.
 static inline void prefetch_to_write(const float* p) { asm volatile("prefetchw %0" : : "m"(*p)); }
 
-// Adds the strip times Tokens tokens over n_k inputs.
+// Adds the strip times Tokens tokens over n_k inputs. The inputs of the next tokens are fetched
+// meanwhile, token by token: rows apart, they are no stream that a processor follows, and waiting
+// for them took a tenth of a product's time.
 template <class V, Code C, int Tokens>
 static void multiply_tokens(const Strip<V>& strip, int64_t n_k, const int8_t* x, int64_t ldx,
                             const float* x_scales, int64_t n_x_scales, const int32_t* bases,
@@ -153,6 +155,7 @@ template <class V, Code C>
 static void multiply_strip(const Task& task, const Strip<V>& strip, int64_t k0, int64_t n_k,
                            int64_t token, int64_t n_tokens, const int32_t* bases, int64_t ld_bases,
                            const Sums& sums, Ahead ahead) {
+  // The first tokens fetch from memory, the last ones from L2, where inputs have driven the codes.
   int64_t t = 0;
   const Ahead nothing{{ahead.streams[0], ahead.streams[1]}, 0};
   const auto run = [&]<int Tokens>() {
@@ -201,7 +204,7 @@ struct CodeOrder {
   }
 };
 
-// Panels whose sums stay in cache from span to span.
+// Panels whose sums stay in L2 from span to span, 64 KiB.
 inline constexpr int64_t kPanelsTogether = 4;
 
 template <class V, Code C>
@@ -214,6 +217,7 @@ static void multiply_together(const Task& task, int64_t first_panel, int64_t las
   alignas(64) float dense[kPanelsTogether / kStripPanels][kTileTokens][kRows];
   alignas(64) static constexpr float kZeros[kRows] = {};
   Strip<V> strip;
+  // The last strip may hang over the end of the range: those rows are not this call's to write.
   const int64_t end_row = min(task.w.rows, (last_panel + 1) * kPanelRows);
   const CodeOrder<V, C> order{task, first_panel, last_panel};
   order.fetch_first();
