@@ -88,9 +88,8 @@ static inline ExpParts exp_parts(__m256 x) {
   return {_mm256_castsi256_ps(exponent), p};
 }
 
-// Below -60: 8.8e-27, which is nothing beside 1 and still far from denormal floats, of which a
-// multiplication takes a hundred times as long on Intel's processors: a softmax weight times a
-// value is none. From 88.4 on: infinity. NaN stays NaN (it is max's and min's second operand).
+// Below -60: 8.8e-27, which is nothing beside 1 and still far from denormal floats, which Intel's
+// processors multiply many times slower: a softmax weight times a value is none. From 88.4 on: infinity. NaN stays NaN (it is max's and min's second operand).
 static inline __m256 exp8(__m256 x) {
   x = _mm256_min_ps(_mm256_set1_ps(89.0f), _mm256_max_ps(_mm256_set1_ps(-60.0f), x));
   const ExpParts e = exp_parts(x);

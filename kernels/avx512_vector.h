@@ -85,9 +85,8 @@ static inline ExpParts exp_parts(__m512 x) {
   return {n, _mm512_fmadd_ps(_mm512_mul_ps(series, r), r, r)};
 }
 
-// Below -60: 8.8e-27, which is nothing beside 1 and still far from denormal floats, of which a
-// multiplication takes a hundred times as long on Intel's processors: a softmax weight times a
-// value is none. From 88.73 on: infinity. NaN stays NaN (it is max's and min's second operand).
+// Below -60: 8.8e-27, which is nothing beside 1 and still far from denormal floats, which Intel's
+// processors multiply many times slower: a softmax weight times a value is none. From 88.73 on: infinity. NaN stays NaN (it is max's and min's second operand).
 static inline __m512 exp16(__m512 x) {
   x = _mm512_min_ps(_mm512_set1_ps(89.0f), _mm512_max_ps(_mm512_set1_ps(-60.0f), x));
   const ExpParts e = exp_parts(x);
