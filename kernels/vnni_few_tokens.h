@@ -81,6 +81,7 @@ static void multiply_few(const Task& task, int64_t panel, int64_t token, int64_t
     for (int64_t k = block; k < block_end; k += kTileK) {
       const int64_t tile = k / kTileK;
       const uint8_t* codes = parts.codes + tile * kTileBytes<C>;
+      // Into L2: L1 has buffers for a dozen lines under way, which the line at hand needs, too.
 #pragma GCC unroll 16
       for (int64_t ahead = 0; ahead < kTileBytes<C>; ahead += kLineBytes)
         _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + ahead), _MM_HINT_T1);
